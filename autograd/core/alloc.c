@@ -1,0 +1,249 @@
+/*
+ * Host blocks carry a 64-byte header with size, tag and class. Device blocks come from the device's
+ * own memory functions (autograd/device/), which report here through f2bi_alloc_account.
+ */
+#include "autograd/core/alloc.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "autograd/device/device_memory.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { KEEP_BLOCKS = 0 };
+#else
+enum { KEEP_BLOCKS = 1 };
+#endif
+
+#define HEADER ((size_t)64)
+#define MAGIC 0xF2B0A110C8EADE12u
+#define KEEP_FROM ((size_t)1 << 16)         /* smaller blocks are malloc's business */
+#define HUGE_FROM ((size_t)1 << 22)         /* from here on ask for huge pages */
+enum { CLASSES = 8 * 48 };                  /* eight classes an octave: at most 1/8 is wasted */
+
+typedef struct header {
+    uint64_t magic;
+    size_t bytes;               /* as asked for: what the reports count */
+    size_t capacity;            /* usable bytes after the header */
+    f2b_tag tag;
+    int size_class;             /* -1: not kept */
+    struct header *next;        /* in a list of kept blocks */
+} header;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int64_t in_use[F2B_TAG_COUNT + 1], peak[F2B_TAG_COUNT + 1];
+static header *kept[CLASSES];
+static int64_t kept_bytes, capacity_in_use, capacity_peak;
+
+static const char *const tag_names[] = {
+#define F2B_X(tag, name) name,
+    F2B_TAG_LIST(F2B_X)
+#undef F2B_X
+    "total",
+};
+
+const char *f2b_tag_name(f2b_tag tag) { return tag_names[tag]; }
+
+/* Called with the lock held. */
+static void account(f2b_tag tag, int64_t bytes)
+{
+    const int slots[2] = { (int)tag, F2B_TAG_COUNT };
+    for (int i = 0; i < 2; i++) {
+        in_use[slots[i]] += bytes;
+        if (in_use[slots[i]] > peak[slots[i]]) peak[slots[i]] = in_use[slots[i]];
+    }
+}
+
+void f2bi_alloc_account(f2b_tag tag, int64_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    account(tag, bytes);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Round up to a class; returns its index. Blocks below KEEP_FROM have none. */
+static int size_class(size_t *bytes)
+{
+    if (!KEEP_BLOCKS || *bytes < KEEP_FROM) return -1;
+    const int octave = 63 - __builtin_clzll(*bytes);
+    const size_t step = (size_t)1 << (octave - 3);
+    *bytes = (*bytes + step - 1) & ~(step - 1);
+    const int rounded = 63 - __builtin_clzll(*bytes);
+    const int eighth = (int)((*bytes >> (rounded - 3)) & 7);
+    const int index = (rounded - 16) * 8 + eighth;
+    return index < CLASSES ? index : -1;
+}
+
+static void *system_block(size_t bytes)
+{
+    const size_t align = bytes >= HUGE_FROM ? (size_t)1 << 21 : 64;
+    if (bytes > SIZE_MAX - 2 * align) return NULL;
+    const size_t rounded = (bytes + align - 1) & ~(align - 1);
+    void *block = aligned_alloc(align, rounded);
+    if (block != NULL && bytes >= HUGE_FROM) (void)madvise(block, rounded, MADV_HUGEPAGE);
+    return block;
+}
+
+/* Called with the lock held: give back kept blocks, the largest first, until `room` bytes or fewer stay. */
+static void trim_to(int64_t room)
+{
+    for (int c = CLASSES - 1; c >= 0 && kept_bytes > room; c--) {
+        while (kept[c] != NULL && kept_bytes > room) {
+            header *h = kept[c];
+            kept[c] = h->next;
+            kept_bytes -= (int64_t)h->capacity;
+            free(h);
+        }
+    }
+}
+
+void f2b_alloc_trim(void)
+{
+    pthread_mutex_lock(&lock);
+    trim_to(0);
+    pthread_mutex_unlock(&lock);
+}
+
+static void *memory_error(size_t bytes, f2b_tag tag)
+{
+    (void)f2b_fail(F2B_ERR_MEMORY, "out of memory: no %zu bytes for %s (%lld bytes are in use)",
+                   bytes, tag_names[tag], (long long)f2b_bytes_in_use(F2B_TAG_COUNT));
+    return NULL;
+}
+
+void *f2b_alloc_host(size_t bytes, f2b_tag tag)
+{
+    size_t capacity = bytes == 0 ? 64 : bytes;
+    if (bytes > SIZE_MAX / 2) return memory_error(bytes, tag);
+    const int class = size_class(&capacity);
+    header *h = NULL;
+
+    pthread_mutex_lock(&lock);
+    if (class >= 0 && kept[class] != NULL) {
+        h = kept[class];
+        kept[class] = h->next;
+        kept_bytes -= (int64_t)h->capacity;
+    }
+    if (h == NULL) h = system_block(HEADER + capacity);
+    if (h == NULL) {
+        trim_to(0);
+        h = system_block(HEADER + capacity);
+    }
+    if (h != NULL) {
+        *h = (header){ .magic = MAGIC, .bytes = bytes, .capacity = capacity, .tag = tag,
+                       .size_class = class };
+        account(tag, (int64_t)bytes);
+        capacity_in_use += (int64_t)capacity;
+        if (capacity_in_use > capacity_peak) capacity_peak = capacity_in_use;
+        trim_to(capacity_peak + capacity_peak / 10 - capacity_in_use);
+    }
+    pthread_mutex_unlock(&lock);
+    return h != NULL ? (char *)h + HEADER : memory_error(bytes, tag);
+}
+
+void *f2b_alloc(f2b_device device, size_t bytes, f2b_tag tag)
+{
+    return device.kind == F2B_CPU ? f2b_alloc_host(bytes, tag)
+                                  : f2bi_device_alloc(device, bytes, tag);
+}
+
+static header *header_of(void *block)
+{
+    header *h = (header *)((char *)block - HEADER);
+    F2B_CHECK(h->magic == MAGIC);       /* freed twice, or not ours */
+    return h;
+}
+
+void f2b_free(void *block)
+{
+    if (block == NULL || f2bi_device_free(block)) return;
+    header *h = header_of(block);
+    pthread_mutex_lock(&lock);
+    account(h->tag, -(int64_t)h->bytes);
+    capacity_in_use -= (int64_t)h->capacity;
+    if (h->size_class >= 0) {
+        h->magic = ~MAGIC;
+        h->next = kept[h->size_class];
+        kept[h->size_class] = h;
+        kept_bytes += (int64_t)h->capacity;
+        h = NULL;
+    }
+    pthread_mutex_unlock(&lock);
+    if (h != NULL) {
+        h->magic = 0;
+        free(h);
+    }
+}
+
+void *f2b_calloc(size_t count, size_t size, f2b_tag tag)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) return memory_error(SIZE_MAX, tag);
+    void *block = f2b_alloc_host(bytes, tag);
+    if (block != NULL) memset(block, 0, bytes);
+    return block;
+}
+
+void *f2b_realloc(void *block, size_t bytes, f2b_tag tag)
+{
+    if (block == NULL) return f2b_alloc_host(bytes, tag);
+    header *h = header_of(block);
+    if (bytes <= h->capacity && bytes >= h->capacity / 2) {
+        pthread_mutex_lock(&lock);
+        account(h->tag, (int64_t)bytes - (int64_t)h->bytes);
+        h->bytes = bytes;
+        pthread_mutex_unlock(&lock);
+        return block;
+    }
+    void *larger = f2b_alloc_host(bytes, tag);
+    if (larger == NULL) return NULL;
+    memcpy(larger, block, h->bytes < bytes ? h->bytes : bytes);
+    f2b_free(block);
+    return larger;
+}
+
+char *f2b_strdup(const char *text, f2b_tag tag)
+{
+    const size_t n = strlen(text) + 1;
+    char *copy = f2b_alloc_host(n, tag);
+    if (copy != NULL) memcpy(copy, text, n);
+    return copy;
+}
+
+char *f2b_sprintf(f2b_tag tag, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0) return NULL;
+    char *text = f2b_alloc_host((size_t)n + 1, tag);
+    if (text == NULL) return NULL;
+    va_start(args, format);
+    vsnprintf(text, (size_t)n + 1, format, args);
+    va_end(args);
+    return text;
+}
+
+static int64_t read_locked(const int64_t *value)
+{
+    pthread_mutex_lock(&lock);
+    const int64_t v = *value;
+    pthread_mutex_unlock(&lock);
+    return v;
+}
+
+int64_t f2b_bytes_in_use(f2b_tag tag) { return read_locked(&in_use[tag]); }
+int64_t f2b_bytes_peak(f2b_tag tag) { return read_locked(&peak[tag]); }
+
+void f2b_bytes_peak_reset(void)
+{
+    pthread_mutex_lock(&lock);
+    memcpy(peak, in_use, sizeof peak);
+    capacity_peak = capacity_in_use;
+    pthread_mutex_unlock(&lock);
+}

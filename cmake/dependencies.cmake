@@ -1,0 +1,21 @@
+# What the rooms link. Each missing required library says which Debian package brings it.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+
+function(f2b_require name module package)
+  pkg_check_modules(${name} IMPORTED_TARGET GLOBAL ${module})
+  if(NOT ${name}_FOUND)
+    message(FATAL_ERROR "${module} was not found: apt-get install ${package} (scripts/setup.sh installs all)")
+  endif()
+  message(STATUS "${module} ${${name}_VERSION}")
+endfunction()
+
+f2b_require(HDF5 hdf5 libhdf5-dev)
+f2b_require(YAML yaml-0.1 libyaml-dev)
+f2b_require(JANSSON jansson libjansson-dev)
+f2b_require(XXHASH libxxhash libxxhash-dev)
+f2b_require(STB stb libstb-dev)
+if(BUILD_TESTING)
+  f2b_require(CMOCKA cmocka libcmocka-dev)
+endif()

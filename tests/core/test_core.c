@@ -1,0 +1,82 @@
+/* Status texts, allocator accounting, and Philox against the published vectors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "autograd/core/alloc.h"
+#include "autograd/core/rng.h"
+#include "autograd/core/status.h"
+
+static void status_keeps_text_and_context(void **state)
+{
+    (void)state;
+    assert_int_equal(f2b_fail(F2B_ERR_IO, "read %d", 7), F2B_ERR_IO);
+    assert_int_equal(f2b_fail_context("%s", "a.json"), F2B_ERR_IO);
+    assert_string_equal(f2b_last_error(), "a.json: read 7");
+    f2b_clear_error();
+    assert_int_equal(f2b_last_status(), F2B_OK);
+}
+
+static void allocator_counts_by_tag(void **state)
+{
+    (void)state;
+    const int64_t before = f2b_bytes_in_use(F2B_TAG_DATA);
+    char *block = f2b_alloc_host(100000, F2B_TAG_DATA);
+    assert_non_null(block);
+    assert_int_equal((uintptr_t)block % 64, 0);
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_DATA), before + 100000);
+    block = f2b_realloc(block, 300000, F2B_TAG_DATA);
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_DATA), before + 300000);
+    f2b_free(block);
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_DATA), before);
+    assert_true(f2b_bytes_peak(F2B_TAG_DATA) >= before + 300000);
+    assert_null(f2b_calloc(SIZE_MAX / 2, 4, F2B_TAG_DATA));
+    assert_int_equal(f2b_last_status(), F2B_ERR_MEMORY);
+}
+
+/* Random123's kat_vectors for philox4x32 with 10 rounds. */
+static void philox_known_answers(void **state)
+{
+    (void)state;
+    uint32_t out[4];
+    f2b_philox((uint32_t[]){ 0, 0, 0, 0 }, (uint32_t[]){ 0, 0 }, out);
+    assert_int_equal(out[0], 0x6627e8d5u);
+    assert_int_equal(out[1], 0xe169c58du);
+    assert_int_equal(out[2], 0xbc57ac4cu);
+    assert_int_equal(out[3], 0x9b00dbd8u);
+    f2b_philox((uint32_t[]){ 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 },
+               (uint32_t[]){ 0xa4093822, 0x299f31d0 }, out);
+    assert_int_equal(out[0], 0xd16cfe09u);
+    assert_int_equal(out[1], 0x94fdcceb);
+    assert_int_equal(out[2], 0x5001e420u);
+    assert_int_equal(out[3], 0x24126ea1u);
+}
+
+static void streams_differ_and_repeat(void **state)
+{
+    (void)state;
+    f2b_rng a = f2b_rng_new(1, F2B_RNG_TEST, 2, 3, 4), b = f2b_rng_new(1, F2B_RNG_TEST, 2, 3, 5);
+    f2b_rng again = f2b_rng_new(1, F2B_RNG_TEST, 2, 3, 4);
+    int equal = 0;
+    for (int i = 0; i < 64; i++) {
+        const uint32_t x = f2b_rng_u32(&a);
+        equal += x == f2b_rng_u32(&b);
+        assert_int_equal(x, f2b_rng_at(&again, (uint64_t)i));
+    }
+    assert_true(equal < 2);
+    int seen[5] = { 0 };
+    for (int i = 0; i < 1000; i++) seen[f2b_rng_below(&a, 5)]++;
+    for (int i = 0; i < 5; i++) assert_in_range(seen[i], 120, 280);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status_keeps_text_and_context), cmocka_unit_test(allocator_counts_by_tag),
+        cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_differ_and_repeat),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
