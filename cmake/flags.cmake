@@ -3,7 +3,8 @@ add_library(f2b_flags INTERFACE)
 target_include_directories(f2b_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(f2b_flags INTERFACE _GNU_SOURCE)
 target_compile_options(f2b_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes
-                       -Wmissing-prototypes -march=${F2B_MARCH})
+                       -Wmissing-prototypes -Wno-missing-field-initializers
+                       -march=${F2B_MARCH})
 if(F2B_WERROR)
   target_compile_options(f2b_flags INTERFACE -Werror)
 endif()
