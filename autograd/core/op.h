@@ -1,0 +1,78 @@
+/*
+ * How an op is made. An op's folder has a contract (<op>.h), checks and shape rule (<op>.c) and its
+ * kernels (<op>_cpu.c, <op>_cuda.cu). The constructor that callers see does
+ *
+ *     f2b_node *n = f2b_node_new(tape, &op, x->dtype, inputs, n_in, &attr, sizeof attr);
+ *     f2b_tensor *y = f2b_node_out(n, dtype, ndim, shape);
+ *     return f2b_node_run(n) == F2B_OK ? y : NULL;
+ *
+ * Each step passes NULL through, so one check at the end is enough.
+ */
+#ifndef F2B_AUTOGRAD_CORE_OP_H
+#define F2B_AUTOGRAD_CORE_OP_H
+
+#include "autograd/core/tape.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { F2B_MAX_IN = 24, F2B_MAX_OUT = 4, F2B_MAX_SAVED = 4 };
+
+struct f2b_node;
+typedef f2b_status f2b_kernel(struct f2b_node *node);
+
+/** Kernels of one direction: by device, then by compute type. An empty slot is an error by name. */
+typedef f2b_kernel *f2b_kernels[F2B_DEVICE_KINDS][F2B_COMPUTE_DTYPES];
+
+typedef struct f2b_op {
+    const char *name;
+    bool composite;                 /* runs other ops, which the profile counts already */
+    uint32_t backward_reads_in;     /* bit i: backward reads in[i]->data */
+    uint32_t backward_reads_out;    /* bit i: backward reads out[i]->data */
+    f2b_kernels forward, backward;
+} f2b_op;
+
+/* Declares the three compilations of a CPU kernel; names them in a descriptor. */
+#define F2B_DECLARE_CPU(fn) f2b_kernel fn##_f32, fn##_f64, fn##_bf16
+#define F2B_CPU_KERNELS(fn) [F2B_CPU] = { fn##_f32, fn##_f64, fn##_bf16 }
+
+typedef struct f2b_node {
+    const f2b_op *op;
+    f2b_tape *tape;
+    f2b_dtype dtype;                /* compute type: which kernel runs */
+    int n_in, n_out;
+    f2b_tensor *in[F2B_MAX_IN];     /* optional inputs may be NULL */
+    f2b_tensor *out[F2B_MAX_OUT];
+    void *saved[F2B_MAX_SAVED];
+    void *attr;                     /* the node's own copy */
+    bool recorded;                  /* backward will come: save what it needs */
+    uint32_t wants;                 /* backward: bit i: in[i] wants a gradient (in[i]->grad is there) */
+    uint32_t fresh;                 /* backward: bit i: that gradient is uninitialised: write, don't add */
+    double flops;                   /* set by kernels for the profile */
+} f2b_node;
+
+/** A node, unattached until it has run. An input that is NULL is "not given": constructors check
+  * for earlier errors (a required input that is NULL) before they come here. */
+f2b_node *f2b_node_new(f2b_tape *tape, const f2b_op *op, f2b_dtype dtype, f2b_tensor *const *in,
+                       int n_in, const void *attr, size_t attr_bytes);
+
+/** Add an output to the node. NULL if n is NULL or on error. */
+f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *shape);
+
+/** Run forward, record if an input requires a gradient. Frees the node otherwise. */
+f2b_status f2b_node_run(f2b_node *n) F2B_MUST_USE;
+
+/** In forward kernels: a buffer that lives until the node's backward; NULL with F2B_OK as last
+ *  status if the node is not recorded (nothing to save), NULL with an error if out of memory. */
+f2b_status f2b_node_save(f2b_node *n, int slot, size_t bytes, void **buffer) F2B_MUST_USE;
+
+/** In backward kernels: pointer to the gradient of input i, or NULL if it wants none; if `fresh` is
+ *  NULL the buffer is zeroed where it was uninitialised, else *fresh tells whether to write (true)
+ *  or to add (false). Process inputs in order: one tensor may be two inputs. */
+void *f2b_node_grad(f2b_node *n, int i, bool *fresh);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,361 @@
+/*
+ * The tape of tape.h and the nodes of op.h. Tensors and nodes are listed in order of creation; both
+ * lists only grow until reset, so that a mark is an index.
+ */
+#include <string.h>
+
+#include "autograd/core/op.h"
+#include "autograd/core/profile.h"
+
+struct f2b_tape {
+    f2b_device device;
+    bool recording;
+    f2b_tensor **tensors;
+    int64_t n_tensors, cap_tensors;
+    f2b_node **nodes;
+    int64_t n_nodes, cap_nodes;
+};
+
+/* ---- Lists and lifetime ---- */
+
+static f2b_status push(void *list, int64_t *n, int64_t *cap, void *item)
+{
+    void ***items = list;
+    if (*n == *cap) {
+        const int64_t larger = *cap == 0 ? 64 : 2 * *cap;
+        void **grown = f2b_realloc(*items, (size_t)larger * sizeof **items, F2B_TAG_OTHER);
+        if (grown == NULL) return F2B_ERR_MEMORY;
+        *items = grown, *cap = larger;
+    }
+    (*items)[(*n)++] = item;
+    return F2B_OK;
+}
+
+static void free_data(f2b_tensor *x)
+{
+    if (!x->borrowed) f2b_free(x->data);
+    x->data = NULL;
+}
+
+static void free_if_unneeded(f2b_tensor *x)
+{
+    if (x->tape != NULL && x->released && x->holds == 0 && !x->keep) free_data(x);
+}
+
+static void hold(f2b_tensor *x) { x->holds++; }
+
+static void let_go(f2b_tensor *x)
+{
+    F2B_CHECK(x->holds > 0);
+    x->holds--;
+    free_if_unneeded(x);
+}
+
+static void node_free(f2b_node *n)
+{
+    if (n == NULL) return;
+    for (int i = 0; i < F2B_MAX_SAVED; i++) f2b_free(n->saved[i]);
+    f2b_free(n->attr);
+    f2b_free(n);
+}
+
+/* Which of the node's tensors its backward reads. */
+static void for_held(f2b_node *n, void (*apply)(f2b_tensor *))
+{
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] != NULL && (n->op->backward_reads_in >> i & 1)) apply(n->in[i]);
+    for (int i = 0; i < n->n_out; i++)
+        if (n->op->backward_reads_out >> i & 1) apply(n->out[i]);
+}
+
+f2b_tape *f2b_tape_new(f2b_device device)
+{
+    f2b_tape *tape = f2b_calloc(1, sizeof *tape, F2B_TAG_OTHER);
+    if (tape != NULL) *tape = (f2b_tape){ .device = device, .recording = true };
+    return tape;
+}
+
+void f2b_tape_reset(f2b_tape *tape)
+{
+    for (int64_t i = 0; i < tape->n_nodes; i++) node_free(tape->nodes[i]);
+    for (int64_t i = 0; i < tape->n_tensors; i++) {
+        free_data(tape->tensors[i]);
+        f2b_free(tape->tensors[i]->grad);
+        f2b_free(tape->tensors[i]);
+    }
+    tape->n_nodes = tape->n_tensors = 0;
+}
+
+void f2b_tape_free(f2b_tape *tape)
+{
+    if (tape == NULL) return;
+    f2b_tape_reset(tape);
+    f2b_free(tape->nodes);
+    f2b_free(tape->tensors);
+    f2b_free(tape);
+}
+
+f2b_device f2b_tape_device(const f2b_tape *tape) { return tape->device; }
+bool f2b_tape_recording(const f2b_tape *tape) { return tape->recording; }
+int64_t f2b_tape_nodes(const f2b_tape *tape) { return tape->n_nodes; }
+
+bool f2b_tape_set_recording(f2b_tape *tape, bool on)
+{
+    const bool before = tape->recording;
+    tape->recording = on;
+    return before;
+}
+
+/* ---- Tensors of the tape ---- */
+
+static f2b_tensor *own(f2b_tape *tape, f2b_tensor *x)
+{
+    if (x == NULL) return NULL;
+    if (push(&tape->tensors, &tape->n_tensors, &tape->cap_tensors, x) != F2B_OK) {
+        f2b_tensor_free(x);
+        return NULL;
+    }
+    x->tape = tape;
+    return x;
+}
+
+f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape)
+{
+    return own(tape, f2b_tensor_new(tape->device, dtype, ndim, shape, F2B_TAG_ACTIVATIONS));
+}
+
+f2b_tensor *f2b_tape_tensor_from(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
+                                 const void *host)
+{
+    f2b_tensor *x = f2b_tape_tensor(tape, dtype, ndim, shape);
+    if (x != NULL && f2b_numel(x) > 0) memcpy(x->data, host, f2b_tensor_bytes(x));
+    return x;
+}
+
+f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x)
+{
+    if (x == NULL) return NULL;
+    f2b_tensor *d = own(tape, f2b_tensor_borrow(x->device, x->dtype, x->ndim, x->shape, x->data));
+    if (d != NULL) d->requires_grad = true;
+    return d;
+}
+
+f2b_tensor *f2b_tape_keep(f2b_tensor *x)
+{
+    if (x != NULL) x->keep = true;
+    return x;
+}
+
+f2b_mark f2b_tape_mark(const f2b_tape *tape) { return tape->n_tensors; }
+
+void f2b_tape_release_since(f2b_tape *tape, f2b_mark mark, f2b_tensor *const *except, int n)
+{
+    for (int64_t i = mark; i < tape->n_tensors; i++) {
+        f2b_tensor *x = tape->tensors[i];
+        bool keep = x->released;
+        for (int j = 0; j < n && !keep; j++) keep = x == except[j];
+        if (keep) continue;
+        x->released = true;
+        free_if_unneeded(x);
+    }
+}
+
+/* ---- Nodes ---- */
+
+f2b_node *f2b_node_new(f2b_tape *tape, const f2b_op *op, f2b_dtype dtype, f2b_tensor *const *in,
+                       int n_in, const void *attr, size_t attr_bytes)
+{
+    F2B_CHECK(n_in <= F2B_MAX_IN);
+    F2B_RETURN_NULL_IF(dtype >= F2B_COMPUTE_DTYPES, F2B_ERR_DTYPE, "%s: cannot compute in %s",
+                       op->name, f2b_dtype_name(dtype));
+    f2b_node *n = f2b_calloc(1, sizeof *n, F2B_TAG_OTHER);
+    if (n == NULL) return NULL;
+    n->op = op, n->tape = tape, n->dtype = dtype, n->n_in = n_in;
+    for (int i = 0; i < n_in; i++) {
+        n->in[i] = in[i];
+        if (in[i] == NULL) continue;
+        F2B_CHECK(in[i]->data != NULL);     /* read after release */
+        if (tape->recording && in[i]->requires_grad) n->recorded = true;
+    }
+    n->attr = f2b_alloc_host(attr_bytes, F2B_TAG_OTHER);
+    if (n->attr == NULL) {
+        node_free(n);
+        return NULL;
+    }
+    if (attr_bytes > 0) memcpy(n->attr, attr, attr_bytes);
+    return n;
+}
+
+f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *shape)
+{
+    if (n == NULL) return NULL;
+    F2B_CHECK(n->n_out < F2B_MAX_OUT);
+    f2b_tensor *y = f2b_tape_tensor(n->tape, dtype, ndim, shape);
+    if (y == NULL) return NULL;
+    y->requires_grad = n->recorded;
+    n->out[n->n_out++] = y;
+    return y;
+}
+
+static f2b_kernel *find_kernel(const f2b_node *n, const f2b_kernels table)
+{
+    f2b_kernel *k = table[n->tape->device.kind][n->dtype];
+    if (k == NULL)
+        (void)f2b_fail(F2B_ERR_UNSUPPORTED, "%s has no kernel for %s on this device", n->op->name,
+                       f2b_dtype_name(n->dtype));
+    return k;
+}
+
+f2b_status f2b_node_run(f2b_node *n)
+{
+    if (n == NULL) return f2b_last_status();
+    f2b_kernel *kernel = find_kernel(n, n->op->forward);
+    f2b_status status = kernel == NULL ? F2B_ERR_UNSUPPORTED : F2B_OK;
+    for (int i = 0; i < n->n_out && status == F2B_OK; i++)
+        if (n->out[i] == NULL) status = f2b_last_status();
+    if (status == F2B_OK) {
+        const double start = f2b_profile_start();
+        status = kernel(n);
+        if (!n->op->composite) f2b_profile_stop(n->op->name, false, start, n->flops);
+    }
+    if (status == F2B_OK && n->recorded) {
+        status = push(&n->tape->nodes, &n->tape->n_nodes, &n->tape->cap_nodes, n);
+        if (status == F2B_OK) {
+            for_held(n, hold);
+            return F2B_OK;
+        }
+    }
+    node_free(n);
+    return status;
+}
+
+f2b_status f2b_node_save(f2b_node *n, int slot, size_t bytes, void **buffer)
+{
+    F2B_CHECK(slot < F2B_MAX_SAVED && n->saved[slot] == NULL);
+    *buffer = NULL;
+    if (!n->recorded) return F2B_OK;
+    n->saved[slot] = *buffer = f2b_alloc(n->tape->device, bytes, F2B_TAG_ACTIVATIONS);
+    return *buffer != NULL ? F2B_OK : F2B_ERR_MEMORY;
+}
+
+void *f2b_node_grad(f2b_node *n, int i, bool *fresh)
+{
+    if (!(n->wants >> i & 1)) return NULL;
+    f2b_tensor *x = n->in[i];
+    const bool is_fresh = n->fresh >> i & 1;
+    n->fresh &= ~(1u << i);
+    if (fresh != NULL) *fresh = is_fresh;
+    else if (is_fresh) memset(x->grad, 0, f2b_tensor_bytes(x));
+    return x->grad;
+}
+
+/* ---- Backward ---- */
+
+static f2b_status grad_alloc(f2b_tensor *x)
+{
+    x->grad = f2b_alloc(x->device, f2b_tensor_bytes(x), F2B_TAG_ACT_GRADS);
+    return x->grad != NULL ? F2B_OK : F2B_ERR_MEMORY;
+}
+
+f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad)
+{
+    (void)tape;
+    if (!x->requires_grad) return F2B_OK;
+    const int64_t n = f2b_numel(x);
+    if (x->grad == NULL) {
+        F2B_TRY(grad_alloc(x));
+        if (n > 0) memcpy(x->grad, grad, f2b_tensor_bytes(x));
+        return F2B_OK;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        switch (x->dtype) {
+        case F2B_F32: ((float *)x->grad)[i] += ((const float *)grad)[i]; break;
+        case F2B_F64: ((double *)x->grad)[i] += ((const double *)grad)[i]; break;
+        default: {
+            f2b_bf16 *g = (f2b_bf16 *)x->grad + i;
+            *g = f2b_f32_to_bf16(f2b_bf16_to_f32(*g) + f2b_bf16_to_f32(((const f2b_bf16 *)grad)[i]));
+        }
+        }
+    }
+    return F2B_OK;
+}
+
+f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
+{
+    const int64_t n = f2b_numel(x);
+    void *host = f2b_alloc_host(f2b_tensor_bytes(x), F2B_TAG_SCRATCH);
+    if (host == NULL) return F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+        f2b_convert((char *)host + (size_t)i * f2b_dtype_size(x->dtype), x->dtype, &value, F2B_F64, 1);
+    const f2b_status status = f2b_tape_seed_from(tape, x, host);
+    f2b_free(host);
+    return status;
+}
+
+/* Gradients of leaves start from zero and stay; those of the tape's tensors start uninitialised
+ * and are written by the first node that reaches them. */
+static f2b_status prepare_grads(f2b_node *n)
+{
+    n->wants = n->fresh = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        f2b_tensor *x = n->in[i];
+        if (x == NULL || !x->requires_grad) continue;
+        n->wants |= 1u << i;
+        if (x->grad != NULL) continue;
+        if (x->tape == NULL) {
+            F2B_TRY(f2b_tensor_zero_grad(x));
+        } else {
+            F2B_TRY(grad_alloc(x));
+            n->fresh |= 1u << i;
+        }
+    }
+    return F2B_OK;
+}
+
+static f2b_status node_backward(f2b_node *n)
+{
+    bool reached = false;
+    for (int i = 0; i < n->n_out; i++) reached |= n->out[i]->grad != NULL;
+    if (!reached) return F2B_OK;
+    for (int i = 0; i < n->n_out; i++) {    /* an output that nobody used has gradient zero */
+        if (n->out[i]->grad != NULL) continue;
+        F2B_TRY(grad_alloc(n->out[i]));
+        memset(n->out[i]->grad, 0, f2b_tensor_bytes(n->out[i]));
+    }
+    f2b_kernel *kernel = find_kernel(n, n->op->backward);
+    if (kernel == NULL) return F2B_ERR_UNSUPPORTED;
+    F2B_TRY(prepare_grads(n));
+    n->flops = 0;
+    const double start = f2b_profile_start();
+    const f2b_status status = kernel(n);
+    if (!n->op->composite) f2b_profile_stop(n->op->name, true, start, n->flops);
+    F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
+    return status;
+}
+
+static void after_backward(f2b_node *n)
+{
+    for_held(n, let_go);
+    for (int i = 0; i < n->n_out; i++) {
+        f2b_tensor *y = n->out[i];
+        if (!y->keep) {
+            f2b_free(y->grad);
+            y->grad = NULL;
+        }
+        y->released = true;
+        free_if_unneeded(y);
+    }
+    node_free(n);
+}
+
+f2b_status f2b_tape_backward(f2b_tape *tape)
+{
+    f2b_status status = F2B_OK;
+    while (tape->n_nodes > 0 && status == F2B_OK) {
+        f2b_node *n = tape->nodes[tape->n_nodes - 1];
+        status = node_backward(n);
+        tape->n_nodes--;
+        after_backward(n);
+    }
+    return status;
+}

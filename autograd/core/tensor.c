@@ -1,0 +1,108 @@
+/* Leaves and shape helpers. See tensor.h. */
+#include "autograd/core/tensor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static f2b_tensor *leaf_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape)
+{
+    F2B_CHECK(ndim >= 0 && ndim <= F2B_MAX_DIMS);
+    int64_t bytes = (int64_t)f2b_dtype_size(dtype);
+    for (int i = 0; i < ndim; i++)
+        F2B_RETURN_NULL_IF(shape[i] < 0 || __builtin_mul_overflow(bytes, shape[i], &bytes),
+                           F2B_ERR_SHAPE, "dimension %d of a tensor is %lld", i, (long long)shape[i]);
+    f2b_tensor *t = f2b_calloc(1, sizeof *t, F2B_TAG_OTHER);
+    if (t == NULL) return NULL;
+    t->dtype = dtype, t->device = device, t->ndim = ndim;
+    if (ndim > 0) memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    return t;
+}
+
+f2b_tensor *f2b_tensor_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
+                           f2b_tag tag)
+{
+    f2b_tensor *t = leaf_new(device, dtype, ndim, shape);
+    if (t == NULL) return NULL;
+    t->data = f2b_alloc(device, f2b_tensor_bytes(t), tag);
+    if (t->data == NULL) {
+        f2b_tensor_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+f2b_tensor *f2b_tensor_borrow(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
+                              const void *data)
+{
+    f2b_tensor *t = leaf_new(device, dtype, ndim, shape);
+    if (t == NULL) return NULL;
+    t->data = (void *)(uintptr_t)data;      /* frozen data is never written through */
+    t->borrowed = true;
+    return t;
+}
+
+void f2b_tensor_free(f2b_tensor *leaf)
+{
+    if (leaf == NULL) return;
+    F2B_CHECK(leaf->tape == NULL);
+    if (!leaf->borrowed) f2b_free(leaf->data);
+    f2b_free(leaf->grad);
+    f2b_free(leaf);
+}
+
+f2b_status f2b_tensor_zero_grad(f2b_tensor *leaf)
+{
+    if (!leaf->requires_grad) return F2B_OK;
+    const size_t bytes = f2b_tensor_bytes(leaf);
+    if (leaf->grad == NULL) leaf->grad = f2b_alloc(leaf->device, bytes, F2B_TAG_GRADIENTS);
+    if (leaf->grad == NULL) return F2B_ERR_MEMORY;
+    memset(leaf->grad, 0, bytes);
+    return F2B_OK;
+}
+
+int64_t f2b_numel(const f2b_tensor *x)
+{
+    int64_t n = 1;
+    for (int i = 0; i < x->ndim; i++) n *= x->shape[i];
+    return n;
+}
+
+size_t f2b_tensor_bytes(const f2b_tensor *x)
+{
+    return (size_t)f2b_numel(x) * f2b_dtype_size(x->dtype);
+}
+
+int64_t f2b_dim(const f2b_tensor *x, int i)
+{
+    const int at = i < 0 ? x->ndim + i : i;
+    F2B_CHECK(at >= 0 && at < x->ndim);
+    return x->shape[at];
+}
+
+int64_t f2b_rows(const f2b_tensor *x)
+{
+    int64_t n = 1;
+    for (int i = 0; i + 1 < x->ndim; i++) n *= x->shape[i];
+    return n;
+}
+
+bool f2b_same_shape(const f2b_tensor *a, const f2b_tensor *b)
+{
+    if (a->ndim != b->ndim) return false;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->shape[i] != b->shape[i]) return false;
+    return true;
+}
+
+const char *f2b_tensor_describe(const f2b_tensor *x)
+{
+    static _Thread_local char ring[4][96];
+    static _Thread_local int next;
+    char *text = ring[next++ % 4];
+    int n = snprintf(text, sizeof ring[0], "[");
+    for (int i = 0; i < x->ndim; i++)
+        n += snprintf(text + n, sizeof ring[0] - (size_t)n, "%s%lld", i ? ", " : "",
+                      (long long)x->shape[i]);
+    snprintf(text + n, sizeof ring[0] - (size_t)n, "] %s", f2b_dtype_name(x->dtype));
+    return text;
+}
