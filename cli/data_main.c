@@ -1,10 +1,7 @@
 /* f2b-data: looks at data, prepares data. Each subcommand has its own file, cli/data_<name>.c, and one
  * line in data_commands.def. */
+#include "cli/data_commands.h"
 #include "cli/options.h"
-
-#define X(name, summary) int f2b_data_##name(int argc, char **argv);
-#include "cli/data_commands.def"
-#undef X
 
 int main(int argc, char **argv)
 {
