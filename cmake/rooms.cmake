@@ -25,6 +25,9 @@ foreach(type F32 F64 BF16)
   if(kernels)
     add_library(f2b_kernels_${type} OBJECT ${kernels})
     target_compile_definitions(f2b_kernels_${type} PRIVATE F2B_KERNEL_${type})
+    # -std=c11 turns fused multiply-adds off; the other two let loops with selects and calls vectorise.
+    target_compile_options(f2b_kernels_${type} PRIVATE -ffp-contract=fast -fno-math-errno
+                           -fno-trapping-math)
     target_link_libraries(f2b_kernels_${type} PRIVATE f2b_flags OpenMP::OpenMP_C)
     target_sources(f2b_autograd PRIVATE $<TARGET_OBJECTS:f2b_kernels_${type}>)
   endif()

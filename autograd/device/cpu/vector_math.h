@@ -1,0 +1,86 @@
+/*
+ * exp and erf for f32, written so that loops over them vectorise: no branch, no call, no table.
+ * Largest errors, measured over every f32: exp 1.0 ulp, erf 1.2 ulp (tests/ops/test_vector_math.c).
+ * Kernels use f2bi_exp and f2bi_erf, which are these for f32 and bf16 and libm's for f64.
+ */
+#ifndef F2B_AUTOGRAD_DEVICE_CPU_VECTOR_MATH_H
+#define F2B_AUTOGRAD_DEVICE_CPU_VECTOR_MATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline float f2bi_float_of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t f2bi_bits_of_float(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+/**
+ * e^x. x = n ln 2 + r with |r| <= ln(2)/2; e^r by Cephes' polynomial; 2^n in two factors, so that
+ * subnormal results and the overflow to infinity come out right. The clamps keep n in [-150, 128];
+ * e^-104 rounds to 0 and e^89 to infinity. NaN passes through every step.
+ */
+static inline float f2b_expf_fast(float x)
+{
+    const float round_bias = 12582912.0f;           /* 1.5 * 2^23: adding it rounds to an integer */
+    x = x < -104.0f ? -104.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const float biased = x * 1.44269504088896341f + round_bias;
+    const float n = biased - round_bias;
+    const float r = x - n * 0.693359375f - n * -2.12194440e-4f;     /* the first product is exact */
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const uint32_t exponent = f2bi_bits_of_float(biased) - f2bi_bits_of_float(round_bias);
+    const uint32_t half = (uint32_t)((int32_t)exponent >> 1);
+    return p * f2bi_float_of_bits((half + 127u) << 23)
+             * f2bi_float_of_bits((exponent - half + 127u) << 23);
+}
+
+/**
+ * erf(x): an odd polynomial up to 475/512, 1 - e^q(|x|) beyond; both are computed and one is taken.
+ * source  N. Juffa's minimax polynomials for erff.
+ */
+static inline float f2b_erff_fast(float x)
+{
+    const float t = fabsf(x), s = x * x;
+    float q = -1.72853470e-5f * t + 3.83197126e-4f;
+    q = q * s + (-3.88396438e-3f * t + 2.42546219e-2f);
+    q = q * t - 1.06777877e-1f;
+    q = q * t - 6.34846687e-1f;
+    q = q * t - 1.28717512e-1f;
+    q = q * t - t;
+    q = t > 4.0f ? -20.0f : q;                      /* erf is 1 there; q would turn around */
+    const float far = copysignf(1.0f - f2b_expf_fast(q), x);
+    float p = -5.96761703e-4f;
+    p = p * s + 4.99119423e-3f;
+    p = p * s - 2.67681349e-2f;
+    p = p * s + 1.12819925e-1f;
+    p = p * s - 3.76125336e-1f;
+    p = p * s + 1.28379166e-1f;
+    const float near = p * x + x;
+    return t > 0.927734375f ? far : near;           /* NaN takes `near`, which is NaN */
+}
+
+#if defined(F2B_KERNEL_F64)
+static inline double f2bi_exp(double x) { return exp(x); }
+static inline double f2bi_erf(double x) { return erf(x); }
+#else
+static inline float f2bi_exp(float x) { return f2b_expf_fast(x); }
+static inline float f2bi_erf(float x) { return f2b_erff_fast(x); }
+#endif
+
+#endif
