@@ -1,5 +1,5 @@
 """Reads a Hugging Face Llama or LLaVA folder: config.json with its defaults, and every weight under
-its on-disk name (`language_model.model.layers.0...`), whichever of the three layouts the file has."""
+its on-disk name (`language_model.model.layers.0...`), whichever of three layouts the file has."""
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The oracle itself, judged by transformers and peft, by itself in f32, and by what is committed."""
+"""The oracle itself, judged by transformers and peft, by itself in f32, and by golden files."""
 from pathlib import Path
 
 import pytest
