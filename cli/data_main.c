@@ -1,5 +1,5 @@
-/* f2b-data: looks at data, prepares data. Each subcommand has its own file, cli/data_<name>.c, and one
- * line in data_commands.def. */
+/* f2b-data: looks at data, prepares data. Each subcommand has its own file, cli/data_<name>.c, and
+ * one line in data_commands.def. */
 #include "cli/data_commands.h"
 #include "cli/options.h"
 
@@ -11,5 +11,6 @@ int main(int argc, char **argv)
 #undef X
         { NULL, NULL, NULL },
     };
-    return f2b_subcommand_run("f2b-data", "Look at training data and prepare it.", table, argc, argv);
+    return f2b_subcommand_run("f2b-data", "Look at training data and prepare it.", table, argc,
+                              argv);
 }

@@ -26,8 +26,8 @@ int f2b_exit_code(f2b_status status);
 int f2b_exit_error(const char *program);
 
 /**
- * As f2b_exit_error for any status: F2B_OK returns 0 and prints nothing. Also finds out whether what
- * was written on stdout arrived: results lost to a full disk or a closed pipe are a failure.
+ * As f2b_exit_error for any status: F2B_OK returns 0 and prints nothing. Also finds out whether
+ * what was written on stdout arrived: results lost to a full disk or a closed pipe are a failure.
  */
 int f2b_exit_with(const char *program, f2b_status status);
 

@@ -24,7 +24,8 @@ f2b_status f2b_device_parse(const char *text, f2b_device *device)
         if (strcmp(text, "cuda") != 0 &&
             (digits != text + 5 || strlen(digits) < 1 || strlen(digits) > 3 ||
              strspn(digits, "0123456789") != strlen(digits)))
-            return f2b_fail(F2B_ERR_USAGE, "--device is auto, cpu, cuda or cuda:N, not \"%s\"", text);
+            return f2b_fail(F2B_ERR_USAGE, "--device is auto, cpu, cuda or cuda:N, not \"%s\"",
+                            text);
         *device = (f2b_device){ F2B_CUDA, atoi(digits) };
     } else {
         *device = (f2b_device){ F2B_CUDA, 0 };
@@ -59,8 +60,8 @@ void f2bi_options_join(f2bi_options *all, const f2b_option *own)
         { "device", "auto|cpu|cuda[:N]", F2B_OPTION_TEXT, &c->device,
           "where to compute; auto takes a GPU where there is one" },
         { "threads", "N", F2B_OPTION_INT, &c->threads,
-          "processor threads; without it OMP_NUM_THREADS, or else all processors",
-          .min = 1, .max = F2BI_MAX_THREADS },
+          "processor threads; without it OMP_NUM_THREADS, or else all processors", .min = 1,
+          .max = F2BI_MAX_THREADS },
         { "quiet", NULL, F2B_OPTION_FLAG, &c->quiet, "no progress, only results and errors" },
         { "help", NULL, F2B_OPTION_FLAG, &c->help, "print this text and end" },
         { "version", NULL, F2B_OPTION_FLAG, &c->version,
@@ -110,8 +111,8 @@ static f2b_status read_number(const f2b_option *option, const char *text)
         return f2b_fail(F2B_ERR_USAGE, "--%s takes %s, not \"%s\"", option->name,
                         whole ? "a whole number" : "a number", text);
     if ((option->min != 0 || option->max != 0) && (d < option->min || d > option->max))
-        return f2b_fail(F2B_ERR_USAGE, "--%s is from %.15g to %.15g, not %s", option->name, option->min,
-                        option->max, text);
+        return f2b_fail(F2B_ERR_USAGE, "--%s is from %.15g to %.15g, not %s", option->name,
+                        option->min, option->max, text);
     if (whole) *(int64_t *)option->target = i;
     else *(double *)option->target = d;
     return F2B_OK;
@@ -120,21 +121,16 @@ static f2b_status read_number(const f2b_option *option, const char *text)
 static f2b_status set(const f2b_option *option, const char *text)
 {
     switch (option->type) {
-    case F2B_OPTION_FLAG:
-        *(bool *)option->target = true;
-        return F2B_OK;
-    case F2B_OPTION_TEXT:
-        *(const char **)option->target = text;
-        return F2B_OK;
+    case F2B_OPTION_FLAG: *(bool *)option->target = true; return F2B_OK;
+    case F2B_OPTION_TEXT: *(const char **)option->target = text; return F2B_OK;
     case F2B_OPTION_CHOICE:
         if (!is_choice(option->value, text))
-            return f2b_fail(F2B_ERR_USAGE, "--%s is one of %s, not \"%s\"", option->name, option->value,
-                            text);
+            return f2b_fail(F2B_ERR_USAGE, "--%s is one of %s, not \"%s\"", option->name,
+                            option->value, text);
         *(const char **)option->target = text;
         return F2B_OK;
     case F2B_OPTION_INT:
-    case F2B_OPTION_REAL:
-        return read_number(option, text);
+    case F2B_OPTION_REAL: return read_number(option, text);
     }
     return F2B_OK;
 }
@@ -159,8 +155,8 @@ static f2b_status read_option(const f2bi_options *all, int argc, char **argv, in
     }
     if (value == NULL) {
         if (*at + 1 >= argc || strncmp(argv[*at + 1], "--", 2) == 0)
-            return f2b_fail(F2B_ERR_USAGE, "--%s needs a value: --%s %s", option->name, option->name,
-                            option->value);
+            return f2b_fail(F2B_ERR_USAGE, "--%s needs a value: --%s %s", option->name,
+                            option->name, option->value);
         value = argv[++*at];
     }
     return set(option, value);
@@ -179,15 +175,17 @@ static f2b_status check_operands(const f2b_command *command, const f2b_arguments
     for (int i = 0; command->overrides && i < a->n_operands; i++) {
         const char *text = a->operands[i];
         if (strchr(text, '=') == NULL || text[0] == '=')
-            return f2b_fail(F2B_ERR_USAGE, "what is \"%s\"? An override of the configuration reads "
-                            "KEY=VALUE, such as train.seed=7", text);
+            return f2b_fail(F2B_ERR_USAGE,
+                            "what is \"%s\"? An override of the configuration reads "
+                            "KEY=VALUE, such as train.seed=7",
+                            text);
     }
     return F2B_OK;
 }
 
 /* Operands are moved to argv[1..], in their order: they never come later than where they stood. */
-static f2b_status read_all(const f2b_command *command, const f2bi_options *all, int argc, char **argv,
-                           f2b_arguments *arguments)
+static f2b_status read_all(const f2b_command *command, const f2bi_options *all, int argc,
+                           char **argv, f2b_arguments *arguments)
 {
     bool seen[F2BI_MAX_OPTIONS] = { false };
     arguments->operands = argv + 1;
@@ -237,7 +235,7 @@ bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_ar
         return false;
     }
     if (all.common.threads > 0) omp_set_num_threads((int)all.common.threads);
-    arguments->threads = omp_get_max_threads();     /* honours OMP_NUM_THREADS */
+    arguments->threads = omp_get_max_threads(); /* honours OMP_NUM_THREADS */
     arguments->quiet = all.common.quiet;
     return true;
 }

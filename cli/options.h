@@ -34,7 +34,7 @@ typedef enum f2b_option_type {
     F2B_OPTION_TEXT,        /* target const char *: points into argv */
     F2B_OPTION_INT,         /* target int64_t, within [min, max] unless both are 0 */
     F2B_OPTION_REAL,        /* target double, finite, within [min, max] unless both are 0 */
-    F2B_OPTION_CHOICE,      /* target const char *: one of `value`, which reads "a|b|c"; points into argv */
+    F2B_OPTION_CHOICE,      /* target const char *: one of `value`, "a|b|c" */
 } f2b_option_type;
 
 /** One option. A target's value before parsing is its default and is shown by --help. */
@@ -52,8 +52,8 @@ typedef struct f2b_option {
 typedef struct f2b_command {
     const char *name;               /* "f2b-data tokenize": messages and help begin with it */
     const char *summary;            /* what it does, a sentence or two */
-    const f2b_option *options;      /* ends with { 0 }; the common options are added by themselves */
-    const char *operands;           /* how help calls the operands, "FILE..."; NULL: none are taken */
+    const f2b_option *options;      /* ends with { 0 }; the common options are added */
+    const char *operands;           /* how help calls the operands; NULL: none are taken */
     int min_operands, max_operands; /* max 0 with operands not NULL: any number */
     bool overrides;                 /* operands are configuration overrides, KEY=VALUE */
     const char *notes;              /* shown below the options, lines end with \n; NULL if none */
@@ -69,9 +69,9 @@ typedef struct f2b_arguments {
 } f2b_arguments;
 
 /**
- * Read the command line: argv[1..argc-1]. true: go on. false: end with *exit_code, because --help or
- * --version was answered on stdout (0), the usage is wrong (2) or the device is not there (4); then
- * the message was printed on stderr.
+ * Read the command line: argv[1..argc-1]. true: go on. false: end with *exit_code, because --help
+ * or --version was answered on stdout (0), the usage is wrong (2) or the device is not there (4);
+ * then the message was printed on stderr.
  */
 bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_arguments *arguments,
                        int *exit_code);
@@ -90,8 +90,9 @@ typedef struct f2b_subcommand {
     const char *summary;            /* one line */
 } f2b_subcommand;
 
-/** Run argv[1]'s entry of the table and return its exit code; answers --help and --version itself. */
-int f2b_subcommand_run(const char *program, const char *summary, const f2b_subcommand *table, int argc,
-                       char **argv);
+/** Run argv[1]'s entry of the table and return its exit code; answers --help and --version
+ * itself. */
+int f2b_subcommand_run(const char *program, const char *summary, const f2b_subcommand *table,
+                       int argc, char **argv);
 
 #endif

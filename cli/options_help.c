@@ -39,7 +39,7 @@ static void default_text(const f2b_option *option, char *out, size_t size)
         snprintf(out, size, " (required)");
     } else if (option->type == F2B_OPTION_INT) {
         const int64_t value = *(const int64_t *)option->target;
-        const bool unset = value == 0 && option->min > 0;   /* 0 = not given */
+        const bool unset = value == 0 && option->min > 0; /* 0 = not given */
         if (!unset) snprintf(out, size, " (default %" PRId64 ")", value);
     } else if (option->type == F2B_OPTION_REAL) {
         snprintf(out, size, " (default %.15g)", *(const double *)option->target);
@@ -95,8 +95,8 @@ static void print_subcommands(const char *program, const char *summary, const f2
     printf("\nEach has its own --help: %s SUBCOMMAND --help\n", program);
 }
 
-int f2b_subcommand_run(const char *program, const char *summary, const f2b_subcommand *table, int argc,
-                       char **argv)
+int f2b_subcommand_run(const char *program, const char *summary, const f2b_subcommand *table,
+                       int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "--version") == 0) {
@@ -112,11 +112,11 @@ int f2b_subcommand_run(const char *program, const char *summary, const f2b_subco
         names[n++] = s->name;
     }
     const char *nearest = argc > 1 ? f2b_nearest_name(name, names, n) : NULL;
-    if (argc <= 1)
-        (void)f2b_fail(F2B_ERR_USAGE, "which subcommand? %s --help lists them", program);
+    if (argc <= 1) (void)f2b_fail(F2B_ERR_USAGE, "which subcommand? %s --help lists them", program);
     else if (nearest != NULL)
         (void)f2b_fail(F2B_ERR_USAGE, "unknown subcommand \"%s\"; did you mean %s?", name, nearest);
     else
-        (void)f2b_fail(F2B_ERR_USAGE, "unknown subcommand \"%s\"; %s --help lists all", name, program);
+        (void)f2b_fail(F2B_ERR_USAGE, "unknown subcommand \"%s\"; %s --help lists all", name,
+                       program);
     return f2b_exit_error(program);
 }

@@ -20,8 +20,11 @@ double f2b_seconds(void)
 f2b_progress f2b_progress_start(bool quiet)
 {
     const double now = f2b_seconds();
-    return (f2b_progress){ .out = stderr, .quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1,
-                           .started = now, .painted = now - 2 * PLAIN_SECONDS };
+    return (f2b_progress){ .out = stderr,
+                           .quiet = quiet,
+                           .terminal = isatty(STDERR_FILENO) == 1,
+                           .started = now,
+                           .painted = now - 2 * PLAIN_SECONDS };
 }
 
 static int terminal_width(FILE *out)
@@ -31,7 +34,8 @@ static int terminal_width(FILE *out)
     return 80;
 }
 
-/* Blanks over what stands there, rather than an escape sequence that a dumb terminal would print. */
+/* Blanks over what stands there, rather than an escape sequence that a dumb terminal would
+ * print. */
 static void wipe(f2b_progress *progress)
 {
     if (progress->shown > 0) fprintf(progress->out, "\r%*s\r", progress->shown, "");
@@ -99,11 +103,10 @@ f2b_short_text f2b_format_duration(double seconds)
     const long long whole = llround(seconds), days = whole / 86400;
     const unsigned h = whole / 3600 % 24, m = whole / 60 % 60, s = whole % 60;
     if (days > 0)
-        snprintf(t.text, sizeof t.text, "%lld day%s %u:%02u:%02u", days, days == 1 ? "" : "s", h, m, s);
-    else if (h > 0)
-        snprintf(t.text, sizeof t.text, "%u:%02u:%02u", h, m, s);
-    else
-        snprintf(t.text, sizeof t.text, "%u:%02u", m, s);
+        snprintf(t.text, sizeof t.text, "%lld day%s %u:%02u:%02u", days, days == 1 ? "" : "s", h, m,
+                 s);
+    else if (h > 0) snprintf(t.text, sizeof t.text, "%u:%02u:%02u", h, m, s);
+    else snprintf(t.text, sizeof t.text, "%u:%02u", m, s);
     return t;
 }
 

@@ -23,10 +23,11 @@ typedef struct f2b_progress {
 f2b_progress f2b_progress_start(bool quiet);
 
 /**
- * Show where the work is (text without newline; cut at the terminal's width). Throttled, so it may be
- * called for every item; `force` shows it all the same (the last step).
+ * Show where the work is (text without newline; cut at the terminal's width). Throttled, so it may
+ * be called for every item; `force` shows it all the same (the last step).
  */
-void f2b_progress_show(f2b_progress *progress, bool force, const char *format, ...) F2B_PRINTF(3, 4);
+void f2b_progress_show(f2b_progress *progress, bool force, const char *format, ...)
+    F2B_PRINTF(3, 4);
 
 /** A line that stays, above the progress line: "saved checkpoint step-00000500". */
 void f2b_progress_note(f2b_progress *progress, const char *format, ...) F2B_PRINTF(2, 3);
@@ -37,7 +38,8 @@ void f2b_progress_end(f2b_progress *progress);
 /** Seconds of a clock that never goes back. */
 double f2b_seconds(void);
 
-/** Seconds to the end, from `done` of `total` units since the start; negative where not known yet. */
+/** Seconds to the end, from `done` of `total` units since the start; negative where not known
+ * yet. */
 double f2b_progress_eta(const f2b_progress *progress, int64_t done, int64_t total);
 
 /** "3:12:05", "12:05", "0:07", "4 days 3:12:05"; "-" for a negative or absurd value. */

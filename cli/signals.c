@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-static volatile sig_atomic_t received;      /* number of the last signal, 0 = none */
+static volatile sig_atomic_t received; /* number of the last signal, 0 = none */
 
 static void on_signal(int number)
 {
@@ -22,7 +22,7 @@ void f2b_signals_install(void)
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
-    action.sa_flags = SA_RESTART;       /* a read under way goes on; who waits looks at the flag */
+    action.sa_flags = SA_RESTART; /* a read under way goes on; who waits looks at the flag */
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

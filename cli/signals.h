@@ -1,6 +1,6 @@
 /*
- * SIGINT, SIGTERM and SIGUSR1 ask a program to save its state and end; they only set a flag. A second
- * SIGINT ends the program at once.
+ * SIGINT, SIGTERM and SIGUSR1 ask a program to save its state and end; they only set a flag. A
+ * second SIGINT ends the program at once.
  */
 #ifndef F2B_CLI_SIGNALS_H
 #define F2B_CLI_SIGNALS_H
@@ -11,8 +11,8 @@
 void f2b_signals_install(void);
 
 /**
- * Whether a signal asked to stop. Of the form that library callbacks take: `context` is not used. Safe
- * from any thread.
+ * Whether a signal asked to stop. Of the form that library callbacks take: `context` is not used.
+ * Safe from any thread.
  */
 bool f2b_signals_stop(void *context);
 

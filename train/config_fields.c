@@ -1,22 +1,22 @@
 /*
- * The table of all configuration keys, grouped as in the file. Everything else about configuration is
- * derived from it. Its order is the order of the resolved file and of the reference page.
+ * The table of all configuration keys, grouped as in the file. Everything else about configuration
+ * is derived from it. Its order is the order of the resolved file and of the reference page.
  */
 #include <string.h>
 
 #include "train/config_internal.h"
 
 #define AT(member) offsetof(f2b_config, member)
-#define BIG 1e15            /* no limit but that of exact integers in a double */
+#define BIG        1e15 /* no limit but that of exact integers in a double */
 
 const f2bi_field f2bi_fields[] = {
     { "model.path", F2BI_PATH, AT(model.path), NULL, .may_change = true,
-      .help = "Base model: a Hugging Face folder with config.json, safetensors and tokenizer.model. "
-              "A folder without weights gives a random start. It may move between stop and resume: a "
-              "checkpoint knows its base by fingerprint." },
+      .help =
+          "Base model: a Hugging Face folder with config.json, safetensors and tokenizer.model. "
+          "A folder without weights gives a random start. It may move between stop and resume: a "
+          "checkpoint knows its base by fingerprint." },
     { "model.vision_path", F2BI_PATH, AT(model.vision_path), "null", .nullable = true,
-      .may_change = true,
-      .help = "CLIP folder, for LLaVA folders that lack the vision tower." },
+      .may_change = true, .help = "CLIP folder, for LLaVA folders that lack the vision tower." },
     { "model.weights", F2BI_CHOICE, AT(model.weights), "bf16", "f32|bf16|f16|int8|nf4",
       .help = "Storage of the frozen weights. f32 is the reference, bf16 takes half of its memory; "
               "int8 and nf4 a quarter and an eighth, at some cost in exactness and speed." },
@@ -26,8 +26,9 @@ const f2bi_field f2bi_fields[] = {
 
     { "summary.tokens", F2BI_INTEGER, AT(summary.tokens), "16", .min = 0, .max = 4096,
       .unit = "tokens",
-      .help = "K, the tokens that an image is compressed to; 4, 16 and 32 in the paper. More keep "
-              "more detail; stored, an image takes 2*K*d bytes. Not used by `method.forward: base`." },
+      .help =
+          "K, the tokens that an image is compressed to; 4, 16 and 32 in the paper. More keep "
+          "more detail; stored, an image takes 2*K*d bytes. Not used by `method.forward: base`." },
     { "summary.prompt", F2BI_TEXT, AT(summary.prompt), "\"Summarize the image in a few words.\"",
       .max = F2B_METHOD_PROMPT_BYTES - 1,
       .help = "What the compression pass asks for, after the image or the caption." },
@@ -45,22 +46,25 @@ const f2bi_field f2bi_fields[] = {
               "of rows of the embedding table." },
 
     { "method.forward", F2BI_CHOICE, AT(method.forward), "double", "double|single|base",
-      .help = "double: the language model compresses, then generates (the method). single: the "
-              "vision tower compresses, one pass (Table 7). base: no compression, all image tokens, "
-              "as LLaVA itself is trained." },
+      .help =
+          "double: the language model compresses, then generates (the method). single: the "
+          "vision tower compresses, one pass (Table 7). base: no compression, all image tokens, "
+          "as LLaVA itself is trained." },
     { "method.loss", F2BI_CHOICE, AT(method.loss), "both", "both|autoregressive|contrastive",
       .help = "Which losses train (Table 5). Data that the loss does not use is not sampled." },
     { "method.adapters", F2BI_CHOICE, AT(method.adapters), "stage", "stage|single",
       .help = "An adapter for each pass, or one for both (Table 6), with half the parameters." },
     { "method.temperature", F2BI_NUMBER, AT(method.temperature), "0.02", "learned", .min = 0,
       .max = 100, .above = true,
-      .help = "Divides the cosine similarities of the contrastive loss. `learned` starts at 0.07; 1.0 "
-              "is Eq. 3 as printed, where the loss is almost flat." },
+      .help =
+          "Divides the cosine similarities of the contrastive loss. `learned` starts at 0.07; 1.0 "
+          "is Eq. 3 as printed, where the loss is almost flat." },
 
     { "trainable.language_model", F2BI_CHOICE, AT(trainable.language_model), "lora",
       "lora|full|frozen",
-      .help = "LoRA adapters, the whole language model (16 bytes of memory a parameter), or nothing "
-              "of it." },
+      .help =
+          "LoRA adapters, the whole language model (16 bytes of memory a parameter), or nothing "
+          "of it." },
     { "trainable.projector", F2BI_SWITCH, AT(trainable.projector), "false",
       .help = "Train the projector too, at its own rate, as LLaVA's LoRA recipe does." },
     { "trainable.vision_tower", F2BI_SWITCH, AT(trainable.vision_tower), "false",
@@ -70,8 +74,9 @@ const f2bi_field f2bi_fields[] = {
               "optimiser." },
 
     { "lora.r", F2BI_INTEGER, AT(lora.r), "128", .min = 1, .max = 65536,
-      .help = "Rank. For 7B an adapter has 320 million parameters at 128, 40 million at 16; each takes "
-              "16 bytes in training." },
+      .help =
+          "Rank. For 7B an adapter has 320 million parameters at 128, 40 million at 16; each takes "
+          "16 bytes in training." },
     { "lora.alpha", F2BI_NUMBER, AT(lora.alpha), "256", .min = 0, .max = BIG, .above = true,
       .help = "The adapter's output is scaled by alpha / r." },
     { "lora.dropout", F2BI_NUMBER, AT(lora.dropout), "0.05", .min = 0, .max = 0.99,
@@ -86,29 +91,33 @@ const f2bi_field f2bi_fields[] = {
               "the folder that their image names start from." },
     { "data.captions", F2BI_SOURCES, AT(data.captions), "[]", .images = true,
       .help = "Images with captions, for the contrastive loss: `path` names tar shards "
-              "(`\"cc3m/{00000..00331}.tar\"`), or together with `images` a TSV (caption, tab, file), a "
+              "(`\"cc3m/{00000..00331}.tar\"`), or together with `images` a TSV (caption, tab, "
+              "file), a "
               "LLaVA JSON or a COCO captions JSON." },
     { "data.conversation_captions", F2BI_SOURCES, AT(data.conversation_captions), "[]",
       .help = "COCO captions JSON files, joined to the conversations by image; these samples train "
               "both losses in one step." },
     { "data.max_length", F2BI_INTEGER, AT(data.max_length), "2048", .min = 8, .max = 1048576,
       .unit = "tokens",
-      .help = "Most rows of a conversation in the generation pass, image rows included; the rest is "
-              "cut." },
+      .help =
+          "Most rows of a conversation in the generation pass, image rows included; the rest is "
+          "cut." },
     { "data.max_caption_length", F2BI_INTEGER, AT(data.max_caption_length), "77", .min = 1,
       .max = 65536, .unit = "tokens",
       .help = "A caption is cut to its first tokens; the prompt around it is not counted." },
     { "data.bad_records", F2BI_CHOICE, AT(data.bad_records), "skip", "skip|error",
       .may_change = true,
-      .help = "Skip records that cannot be used (counted, and listed in the run folder), or stop at "
-              "the first." },
+      .help =
+          "Skip records that cannot be used (counted, and listed in the run folder), or stop at "
+          "the first." },
     { "data.max_bad_fraction", F2BI_NUMBER, AT(data.max_bad_fraction), "0.001", .min = 0, .max = 1,
       .may_change = true,
       .help = "The run stops when more than this share of the records was bad." },
     { "data.workers", F2BI_INTEGER, AT(data.workers), "2", .min = 1, .max = 256, .unit = "threads",
       .may_change = true,
-      .help = "Threads that read and decode ahead. More help where `data_wait_seconds` in the metrics "
-              "is not near 0." },
+      .help =
+          "Threads that read and decode ahead. More help where `data_wait_seconds` in the metrics "
+          "is not near 0." },
 
     { "sampler.conversation_batch", F2BI_INTEGER, AT(sampler.conversation_batch), "128", .min = 1,
       .max = 1048576, .unit = "samples",
@@ -123,21 +132,19 @@ const f2bi_field f2bi_fields[] = {
     { "train.epochs", F2BI_NUMBER, AT(train.epochs), "1", .min = 0, .max = 1e6, .above = true,
       .nullable = true,
       .help = "Passes over the conversations. Either `epochs` or `steps` is given." },
-    { "train.steps", F2BI_INTEGER, AT(train.steps), "null", .min = 1, .max = 1e12,
-      .nullable = true, .unit = "optimiser steps",
-      .help = "Length of the whole run, instead of `epochs`." },
+    { "train.steps", F2BI_INTEGER, AT(train.steps), "null", .min = 1, .max = 1e12, .nullable = true,
+      .unit = "optimiser steps", .help = "Length of the whole run, instead of `epochs`." },
     { "train.learning_rate", F2BI_NUMBER, AT(train.learning_rate), "2.0e-4", .min = 0, .max = 10,
       .help = "Peak rate of all that is trained but the projector." },
     { "train.projector_learning_rate", F2BI_NUMBER, AT(train.projector_learning_rate), "2.0e-5",
-      .min = 0, .max = 10,
-      .help = "Peak rate of the projector, where it is trained." },
-    { "train.lr_scheduler", F2BI_CHOICE, AT(train.lr_scheduler), "cosine",
-      "cosine|linear|constant",
+      .min = 0, .max = 10, .help = "Peak rate of the projector, where it is trained." },
+    { "train.lr_scheduler", F2BI_CHOICE, AT(train.lr_scheduler), "cosine", "cosine|linear|constant",
       .help = "How the rate falls after the warm-up; cosine and linear reach 0 at the end." },
     { "train.warmup_ratio", F2BI_NUMBER, AT(train.warmup_ratio), "0.03", .min = 0, .max = 1,
       .help = "Share of the steps in which the rate rises from 0." },
     { "train.weight_decay", F2BI_NUMBER, AT(train.weight_decay), "0.0", .min = 0, .max = 10,
-      .help = "Decoupled decay (AdamW) of matrices; summary embeddings, norms and biases have none." },
+      .help =
+          "Decoupled decay (AdamW) of matrices; summary embeddings, norms and biases have none." },
     { "train.adam.beta1", F2BI_NUMBER, AT(train.adam.beta1), "0.9", .min = 0, .max = 0.999999,
       .help = "Decay of the mean of the gradients." },
     { "train.adam.beta2", F2BI_NUMBER, AT(train.adam.beta2), "0.999", .min = 0, .max = 0.99999999,
@@ -152,12 +159,14 @@ const f2bi_field f2bi_fields[] = {
               "way." },
     { "train.micro_batch_tokens", F2BI_INTEGER, AT(train.micro_batch_tokens), "16384", .min = 1,
       .max = 1e9, .unit = "tokens",
-      .help = "Rows that go through the model at a time: more is faster up to a point, and takes more "
-              "memory. A sample that is longer goes alone." },
+      .help =
+          "Rows that go through the model at a time: more is faster up to a point, and takes more "
+          "memory. A sample that is longer goes alone." },
     { "train.activation_checkpointing", F2BI_CHOICE, AT(train.activation_checkpointing), "auto",
       "auto|none|layer", .may_change = true,
-      .help = "Compute layers again in the backward pass instead of keeping their activations: about "
-              "a third more time, much less memory, the same bits. auto goes by the memory there is." },
+      .help =
+          "Compute layers again in the backward pass instead of keeping their activations: about "
+          "a third more time, much less memory, the same bits. auto goes by the memory there is." },
     { "train.seed", F2BI_INTEGER, AT(train.seed), "42", .min = 0, .max = BIG,
       .help = "Of initial values, the order of the data, and dropout." },
 
@@ -180,18 +189,21 @@ const f2bi_field f2bi_fields[] = {
 };
 
 const int f2bi_n_fields = (int)(sizeof f2bi_fields / sizeof f2bi_fields[0]);
-_Static_assert(sizeof f2bi_fields / sizeof f2bi_fields[0] <= F2BI_MAX_FIELDS, "raise F2BI_MAX_FIELDS");
+_Static_assert(sizeof f2bi_fields / sizeof f2bi_fields[0] <= F2BI_MAX_FIELDS,
+               "raise F2BI_MAX_FIELDS");
 
-static const struct { const char *name, *help; } sections[] = {
+static const struct {
+    const char *name, *help;
+} sections[] = {
     { "model", "The base model. It stays frozen where `trainable` does not say otherwise." },
     { "summary", "The summary tokens and the compression pass." },
     { "method", "What is trained for. Each key is an ablation of the paper." },
     { "trainable", "What is trained beside the summary tokens." },
     { "lora", "The adapters, where `trainable.language_model` is `lora`." },
-    { "data", "Where samples come from. A source is `{path: FILE}` or `{path: FILE, images: FOLDER}`." },
+    { "data",
+      "Where samples come from. A source is `{path: FILE}` or `{path: FILE, images: FOLDER}`." },
     { "sampler", "How batches are made." },
     { "train", "Optimiser, schedule, precision and memory." },
-    { "train.adam", "AdamW's constants." },
     { "run", "What a run writes, and where." },
 };
 
@@ -213,6 +225,7 @@ int f2bi_section_find(const char *section)
 {
     const size_t n = strlen(section);
     for (int i = 0; i < f2bi_n_fields; i++)
-        if (strncmp(f2bi_fields[i].name, section, n) == 0 && f2bi_fields[i].name[n] == '.') return i;
+        if (strncmp(f2bi_fields[i].name, section, n) == 0 && f2bi_fields[i].name[n] == '.')
+            return i;
     return -1;
 }

@@ -38,7 +38,7 @@ extern const f2bi_field f2bi_fields[];
 extern const int f2bi_n_fields;
 enum { F2BI_MAX_FIELDS = 128, F2BI_MAX_NAME = 64 };
 
-/** One line on a section, "train" or "train.adam", for the reference page; NULL: none. */
+/** One line on a section such as "train", for the reference page; NULL: none. */
 const char *f2bi_section_help(const char *section);
 
 /** Index of the field of that name, or -1; of the first below that section, or -1. */

@@ -16,7 +16,7 @@ static int min3(int a, int b, int c)
 int f2b_edit_distance(const char *a, const char *b)
 {
     const int na = (int)strnlen(a, LONGEST), nb = (int)strnlen(b, LONGEST);
-    int rows[3][LONGEST + 1];       /* row i-2 (for swaps), i-1 and i, in turn */
+    int rows[3][LONGEST + 1]; /* row i-2 (for swaps), i-1 and i, in turn */
     for (int j = 0; j <= nb; j++) rows[0][j] = j;
     for (int i = 1; i <= na; i++) {
         const int *before = rows[(i + 1) % 3], *last = rows[(i + 2) % 3];

@@ -1,5 +1,6 @@
 /*
- * The nearest of a list of names, for messages like "unknown option --modle; did you mean --model?".
+ * The nearest of a list of names, for messages like "unknown option --modle; did you mean
+ * --model?".
  */
 #ifndef F2B_AUTOGRAD_CORE_NEAREST_H
 #define F2B_AUTOGRAD_CORE_NEAREST_H
@@ -17,9 +18,9 @@ extern "C" {
 int f2b_edit_distance(const char *a, const char *b);
 
 /**
- * names[n] borrowed, NULL entries are passed over. Returns the name of least distance to `text` (the
- * first of several), or NULL where none is near enough to be worth suggesting: within a third of
- * the longer text's length, at least 1.
+ * names[n] borrowed, NULL entries are passed over. Returns the name of least distance to `text`
+ * (the first of several), or NULL where none is near enough to be worth suggesting: within a third
+ * of the longer text's length, at least 1.
  */
 const char *f2b_nearest_name(const char *text, const char *const *names, int64_t n);
 

@@ -39,8 +39,12 @@ static bool parse_line(values *v, bool overrides, const char *operands, char **a
         { "rate", "X", F2B_OPTION_REAL, &v->rate, "how fast" },
         { 0 },
     };
-    const f2b_command command = { .name = "prog", .summary = "Does it.", .options = options,
-                                  .operands = operands, .max_operands = 2, .overrides = overrides };
+    const f2b_command command = { .name = "prog",
+                                  .summary = "Does it.",
+                                  .options = options,
+                                  .operands = operands,
+                                  .max_operands = 2,
+                                  .overrides = overrides };
     int argc = 0;
     while (argv[argc] != NULL) argc++;
     return f2b_options_parse(&command, argc, argv, &v->arguments, &v->exit_code);
@@ -76,8 +80,8 @@ static void test_forms(void **state)
     (void)state;
     values v;
     assert_true(parse(&v, false, "FILE...",
-                      ARGV("a", "--model", "m", "--count=7", "--json", "--rate", "-1.5e2", "--quiet",
-                           "--threads", "2", "--device=cpu", "--", "--b")));
+                      ARGV("a", "--model", "m", "--count=7", "--json", "--rate", "-1.5e2",
+                           "--quiet", "--threads", "2", "--device=cpu", "--", "--b")));
     assert_string_equal(v.model, "m");
     assert_string_equal(v.format, "peft");
     assert_int_equal(v.count, 7);
@@ -204,10 +208,10 @@ static void test_formats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),          cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_missing_device),
-        cmocka_unit_test(test_help),           cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_exit_codes),     cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_forms),      cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_missing_device),
+        cmocka_unit_test(test_help),       cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_exit_codes), cmocka_unit_test(test_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
