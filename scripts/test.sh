@@ -42,8 +42,8 @@ run() {
     shift
     say "test $preset"
     rm -f "$report"
-    ctest --preset "$preset" --parallel 2 --output-junit "$PWD/$report" --no-tests=error --no-label-summary "$@" ||
-        true
+    ctest --preset "$preset" --parallel 2 --output-junit "$PWD/$report" --no-tests=error \
+        --no-label-summary "$@" || true
     [ -s "$report" ] || {
         echo "0 passed, 1 failed"
         exit 1

@@ -35,8 +35,9 @@
     X(F2B_PROMPT_TWO_IMAGE_MARKS, "two_image_marks",  "the record has more than one <image>")      \
     X(F2B_PROMPT_IMAGE_IN_TEXT,   "image_mark_without_image", "the record has <image> but no image") \
     X(F2B_PROMPT_IMAGE_IN_ANSWER, "image_mark_in_answer", "<image> stands in an answer")           \
-    X(F2B_PROMPT_MASK_MISMATCH,   "mask_mismatch",    "the label mask does not fit (` ASSISTANT: `, `</s>` " \
-                                                      "or `<unk>` inside a message)")              \
+    X(F2B_PROMPT_MASK_MISMATCH,   "mask_mismatch",    "the label mask does not fit: ` ASSISTANT: `, `</s>` or " \
+                                                      "`<unk>` stands in a message")               \
+    X(F2B_PROMPT_IMAGE_CUT,       "image_beyond_max_length", "the image does not fit within max_length")  \
     X(F2B_PROMPT_NO_LABEL,        "no_labelled_token", "no labelled token is left within max_length") \
     X(F2B_PROMPT_EMPTY_CAPTION,   "empty_caption",    "the caption is empty")
 
@@ -66,8 +67,9 @@ typedef struct f2b_prompt_limits {
  * A conversation for training.
  *
  * A first turn that is not from `human` is dropped. The turn with `<image>` becomes `<image>\n` and the
- * rest, stripped. Text: SYS, then ` USER: q ASSISTANT: a</s>` without a space after `</s>`. Labels are
- * the answers' tokens and each closing `</s>`; ids after a cut at max_length rows are gone.
+ * rest, stripped. Text: SYS and a space, then for each round `USER: q ASSISTANT: a</s>`, no space after
+ * `</s>`. Labels are the answers' tokens and each closing `</s>`. What goes beyond max_length rows is cut
+ * off, and a mask that does not fit there is no fault, as in LLaVA.
  *
  * has_image  the record names an image; it must have exactly one `<image>`, in a question. Else none.
  * out        ids and labels [n] on success; untouched otherwise.

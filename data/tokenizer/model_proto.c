@@ -26,8 +26,8 @@ static const char advice[] = "the tokenizer.model of Llama, Vicuna or LLaVA is n
 static f2b_status damaged_at(const char *path, const char *what, const unsigned char *start,
                              const unsigned char *at)
 {
-    return f2b_fail(F2B_ERR_FORMAT, "%s: damaged %s near byte %td: copy the file again", path, what,
-                    at - start);
+    return f2b_fail(F2B_ERR_FORMAT, "%s: not a SentencePiece model, or damaged (%s near byte %td): copy the file "
+                    "again", path, what, at - start);
 }
 
 /* Count pieces and their bytes, so that both can be allocated at once. */

@@ -18,7 +18,7 @@
 #include "autograd/core/status.h"
 #include "data/tokenizer/buffers.h"
 
-typedef struct f2b_tokenizer f2b_tokenizer;     /* immutable once open: any number of threads may use one */
+typedef struct f2b_tokenizer f2b_tokenizer;     /* immutable: any number of threads may use one */
 
 /* Values as in the file. */
 typedef enum f2b_piece_type {
@@ -43,10 +43,10 @@ void f2b_tokenizer_free(f2b_tokenizer *tokenizer);
 
 /* How to encode; flags are or-ed. */
 enum {
-    F2B_ENCODE_PLAIN = 0,       /* SentencePiece itself: a space goes before the text; `</s>` is five characters */
+    F2B_ENCODE_PLAIN = 0,       /* SentencePiece itself: a space goes before; `</s>` is four characters */
     F2B_ENCODE_CONTINUE = 1,    /* no space before: the text goes on where other text ended */
-    F2B_ENCODE_CONTROL = 2,     /* as Hugging Face's slow LlamaTokenizer: `<s>`, `</s>`, `<unk>` are their ids, and the
-                                   text after one gets a space before it if the tokenizer is `legacy` */
+    F2B_ENCODE_CONTROL = 2,     /* as Hugging Face's slow LlamaTokenizer: `<s>`, `</s>` and `<unk>` are
+                                   their ids, and text after one gets a space if `legacy` */
 };
 
 /**

@@ -1,0 +1,27 @@
+#ifndef F2B_AUTOGRAD_OPS_ADAMW_ADAMW_H
+#define F2B_AUTOGRAD_OPS_ADAMW_ADAMW_H
+
+#include "autograd/core/tensor.h"
+
+typedef struct f2b_adamw {
+    double learning_rate, beta1, beta2, eps, weight_decay;
+    double gradient_factor;     /* gradients are multiplied by this first (clipping); 1 leaves them */
+    int64_t count;              /* updates of this tensor, this one included: 1, 2, ... */
+} f2b_adamw;
+
+/**
+ * One AdamW update in place, with decoupled decay. With g = gradient_factor * grad, t = count:
+ *     p -= lr * decay * p
+ *     m  = beta1 m + (1 - beta1) g          v = beta2 v + (1 - beta2) g^2
+ *     p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+ *
+ * parameter  f32 leaf with a gradient; only its data is changed.
+ * m, v       f32 leaves of the same shape; the moments.
+ * errors     F2B_ERR_DTYPE, F2B_ERR_SHAPE; F2B_ERR_INVALID no gradient or count < 1;
+ *            F2B_ERR_UNSUPPORTED on a device without a kernel.
+ * source     torch.optim.AdamW; Loshchilov & Hutter, arXiv:1711.05101.
+ */
+f2b_status f2b_adamw_update(f2b_tensor *parameter, f2b_tensor *m, f2b_tensor *v,
+                            const f2b_adamw *settings) F2B_MUST_USE;
+
+#endif

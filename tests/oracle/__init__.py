@@ -1,0 +1,1 @@
+"""Independent plain-PyTorch implementation of what fwd2bot computes; see README.md."""
