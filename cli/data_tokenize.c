@@ -17,8 +17,8 @@ static void print_ids(const f2b_ids *ids)
 }
 
 /* The line's text, as it is or out of its JSON string. */
-static f2b_status encode_line(const f2b_tokenizer *tokenizer, bool as_json, const char *line, size_t bytes,
-                              f2b_ids *ids)
+static f2b_status encode_line(const f2b_tokenizer *tokenizer, bool as_json, const char *line,
+                              size_t bytes, f2b_ids *ids)
 {
     ids->n = 0;
     if (!as_json) return f2b_tokenizer_encode(tokenizer, line, bytes, F2B_ENCODE_PLAIN, ids);
@@ -62,7 +62,8 @@ int f2b_data_tokenize(int argc, char **argv)
     const char *model = NULL;
     bool json = false;
     const f2b_option options[] = {
-        { .name = "model", .value = "DIR", .type = F2B_OPTION_TEXT, .target = &model, .required = true,
+        { .name = "model", .value = "DIR", .type = F2B_OPTION_TEXT, .target = &model,
+          .required = true,
           .help = "model folder with tokenizer.model" },
         { .name = "json", .type = F2B_OPTION_FLAG, .target = &json,
           .help = "each line is a JSON string, so that a text can hold line ends" },
@@ -70,8 +71,8 @@ int f2b_data_tokenize(int argc, char **argv)
     };
     const f2b_command command = {
         .name = "f2b-data tokenize", .options = options,
-        .summary = "Reads a text a line on stdin and prints its token ids as a JSON array a line: no start "
-                   "token, control words as plain text.",
+        .summary = "Reads a text a line on stdin and prints its token ids as a JSON array a line: "
+                   "no start token, control words as plain text.",
     };
     f2b_arguments arguments;
     int exit_code;

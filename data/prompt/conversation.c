@@ -1,7 +1,8 @@
 /*
- * Conversations to ids and labels. A conversation is rounds of `USER: q ASSISTANT: a</s>`, the first with
- * the system line before it. No token crosses `</s>`, so a round is tokenised by itself; within it the ids
- * up to `ASSISTANT:` are the instruction, and the rest, with `</s>`, is what the model learns to say.
+ * Conversations to ids and labels. A conversation is rounds of `USER: q ASSISTANT: a</s>`, the
+ * first with the system line before it. No token crosses `</s>`, so a round is tokenised by itself;
+ * within it the ids up to `ASSISTANT:` are the instruction, and the rest, with `</s>`, is what the
+ * model learns to say.
  */
 #include <string.h>
 
@@ -26,7 +27,7 @@ static void builder_free(builder *b)
     f2b_ids_free(&b->instruction);
 }
 
-/* ---- checks of the record ------------------------------------------------------------------------ */
+/* ---- checks of the record -------------------------------------------------------------------- */
 
 static int64_t count_marks(const char *text)
 {
@@ -82,7 +83,7 @@ static f2b_prompt_fault check_turns(const f2b_turn **turns, int64_t *n, bool has
     return check_messages(*turns, *n, has_image);
 }
 
-/* ---- text of a round ----------------------------------------------------------------------------- */
+/* ---- text of a round ------------------------------------------------------------------------- */
 
 /* The question as it is; one with the mark becomes "<image>\n" and the rest, stripped. */
 static f2b_status put_question(f2b_text *text, const char *value)
@@ -122,17 +123,23 @@ static f2b_status encode_round(const builder *b, const char *round, size_t bytes
     return f2bi_prompt_chunks(b->tokenizer, round, bytes, goes_on ? F2B_ENCODE_CONTINUE : 0, out);
 }
 
-/* ---- labels -------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
+
+/* `</s>` */
+static const char *end_piece(const f2b_tokenizer *t)
+{
+    return f2b_tokenizer_piece(t, f2b_tokenizer_eos(t));
+}
 
 /*
- * Bytes of the round's instruction, up to and with `ASSISTANT:`; 0 if the mask would not fit. LLaVA splits
- * the prompt on `</s>` and each round on " ASSISTANT: ", and counts ids other than `<unk>`, its padding:
- * any of these inside a message voids the sample.
+ * Bytes of the round's instruction, up to and with `ASSISTANT:`; 0 if the mask would not fit. LLaVA
+ * splits the prompt on `</s>` and each round on " ASSISTANT: ", and counts ids other than `<unk>`,
+ * its padding: any of these inside a message voids the sample.
  */
 static size_t instruction_bytes(const f2b_tokenizer *t, const char *round)
 {
     static const char separator[] = F2BI_VICUNA_ASSISTANT " ";
-    if (strstr(round, f2b_tokenizer_piece(t, f2b_tokenizer_eos(t))) != NULL ||
+    if (strstr(round, end_piece(t)) != NULL ||
         strstr(round, f2b_tokenizer_piece(t, f2b_tokenizer_unk(t))) != NULL)
         return 0;
     const char *first = strstr(round, separator);
@@ -185,19 +192,20 @@ static f2b_status cut(builder *b, bool has_image, f2b_prompt_limits limits, f2b_
     return label ? F2B_OK : f2bi_prompt_fail(fault, F2B_PROMPT_NO_LABEL);
 }
 
-/* ---- public -------------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 /* All rounds: text always, ids and labels until max_length rows are full. */
-static f2b_status build_labelled(builder *b, const f2b_turn *turns, int64_t n, f2b_prompt_limits limits,
-                                 f2b_prompt_fault *fault)
+static f2b_status build_labelled(builder *b, const f2b_turn *turns, int64_t n,
+                                 f2b_prompt_limits limits, f2b_prompt_fault *fault)
 {
     F2B_TRY(f2b_ids_push(&b->ids, f2b_tokenizer_bos(b->tokenizer)));
     F2B_TRY(f2b_ids_push(&b->labels, F2B_NO_LABEL));
     for (int64_t i = 0; i < n; i += 2, b->rounds++) {
         const size_t start = b->text.n;
         F2B_TRY(put_round(b, turns[i].value, turns[i + 1].value));
-        if (rows_of(&b->ids, limits.image_rows) < limits.max_length) F2B_TRY(label_round(b, start, fault));
-        F2B_TRY(f2b_text_add(&b->text, f2b_tokenizer_piece(b->tokenizer, f2b_tokenizer_eos(b->tokenizer))));
+        if (rows_of(&b->ids, limits.image_rows) < limits.max_length)
+            F2B_TRY(label_round(b, start, fault));
+        F2B_TRY(f2b_text_add(&b->text, end_piece(b->tokenizer)));
     }
     return F2B_OK;
 }
@@ -212,7 +220,7 @@ static f2b_status build_open(builder *b, const f2b_turn *turns, int64_t n)
         F2B_TRY(encode_round(b, b->text.text + start, b->text.n - start, &b->ids));
         if (last) break;
         F2B_TRY(f2b_ids_push(&b->ids, f2b_tokenizer_eos(b->tokenizer)));
-        F2B_TRY(f2b_text_add(&b->text, f2b_tokenizer_piece(b->tokenizer, f2b_tokenizer_eos(b->tokenizer))));
+        F2B_TRY(f2b_text_add(&b->text, end_piece(b->tokenizer)));
     }
     return F2B_OK;
 }
@@ -232,9 +240,9 @@ static f2b_status finish(f2b_status status, builder *b, f2b_sequence *out, char 
     return status;
 }
 
-f2b_status f2b_prompt_conversation(const f2b_tokenizer *tokenizer, const f2b_turn *turns, int64_t n_turns,
-                                   bool has_image, f2b_prompt_limits limits, f2b_sequence *out,
-                                   char **text, f2b_prompt_fault *fault)
+f2b_status f2b_prompt_conversation(const f2b_tokenizer *tokenizer, const f2b_turn *turns,
+                                   int64_t n_turns, bool has_image, f2b_prompt_limits limits,
+                                   f2b_sequence *out, char **text, f2b_prompt_fault *fault)
 {
     if (fault != NULL) *fault = F2B_PROMPT_OK;
     const f2b_prompt_fault why = check_turns(&turns, &n_turns, has_image, false);

@@ -65,8 +65,8 @@ static f2b_status finish(f2b_status status, f2b_ids *ids, f2b_sequence *out)
     return status;
 }
 
-f2b_status f2b_prompt_image(const f2b_tokenizer *tokenizer, f2b_prompt_template form, const char *prompt,
-                            f2b_sequence *out)
+f2b_status f2b_prompt_image(const f2b_tokenizer *tokenizer, f2b_prompt_template form,
+                            const char *prompt, f2b_sequence *out)
 {
     char *text = around(form, F2B_IMAGE_MARK, strlen(F2B_IMAGE_MARK), prompt);
     if (text == NULL) return F2B_ERR_MEMORY;
@@ -77,9 +77,9 @@ f2b_status f2b_prompt_image(const f2b_tokenizer *tokenizer, f2b_prompt_template 
 }
 
 /*
- * The text of a caption's first max_ids ids; NULL if it has no more than that (or on an error, which
- * *status tells). Encoding this text again gives just these ids: no merge of the whole caption crossed
- * the cut, so none of those before it changes.
+ * The text of a caption's first max_ids ids; NULL if it has no more than that (or on an error,
+ * which *status tells). Encoding this text again gives just these ids: no merge of the whole
+ * caption crossed the cut, so none of those before it changes.
  */
 static char *cut_caption(const f2b_tokenizer *tokenizer, const char *caption, size_t bytes,
                          int64_t max_ids, f2b_status *status)
@@ -110,7 +110,8 @@ f2b_status f2b_prompt_caption(const f2b_tokenizer *tokenizer, f2b_prompt_templat
     const char *stripped = f2bi_strip(caption, &bytes);
     if (fault != NULL) *fault = F2B_PROMPT_OK;
     if (bytes == 0) return f2bi_prompt_fail(fault, F2B_PROMPT_EMPTY_CAPTION);
-    if (bytes > INT32_MAX) return f2b_fail(F2B_ERR_DATA, "a caption of %zu bytes is too long", bytes);
+    if (bytes > INT32_MAX)
+        return f2b_fail(F2B_ERR_DATA, "a caption of %zu bytes is too long", bytes);
     f2b_status status;
     char *shorter = cut_caption(tokenizer, stripped, bytes, max_ids, &status);
     F2B_TRY(status);

@@ -12,11 +12,11 @@
 #define F2BI_VICUNA_ASSISTANT " ASSISTANT:"
 
 /**
- * Append the ids of a text around its `<image>` marks, F2B_IMAGE_ID at each. Every chunk is tokenised by
- * itself; the first goes on from earlier text if `flags` has F2B_ENCODE_CONTINUE.
+ * Append the ids of a text around its `<image>` marks, F2B_IMAGE_ID at each. Every chunk is
+ * tokenised by itself; the first goes on from earlier text if `flags` has F2B_ENCODE_CONTINUE.
  */
-F2B_MUST_USE f2b_status f2bi_prompt_chunks(const f2b_tokenizer *tokenizer, const char *text, size_t bytes,
-                                           unsigned flags, f2b_ids *out);
+F2B_MUST_USE f2b_status f2bi_prompt_chunks(const f2b_tokenizer *tokenizer, const char *text,
+                                           size_t bytes, unsigned flags, f2b_ids *out);
 
 /** Set *fault (may be NULL) and this thread's error; returns F2B_ERR_DATA. */
 f2b_status f2bi_prompt_fail(f2b_prompt_fault *fault, f2b_prompt_fault why);

@@ -1,6 +1,7 @@
 /*
  * Two growing arrays that tokenizer and prompts fill: token ids and text. Zero-initialise, append,
- * free. Memory comes from the tagged allocator, so an array can be handed on and freed with f2b_free.
+ * free. Memory comes from the tagged allocator, so an array can be handed on and freed with
+ * f2b_free.
  */
 #ifndef F2B_DATA_TOKENIZER_BUFFERS_H
 #define F2B_DATA_TOKENIZER_BUFFERS_H

@@ -1,6 +1,7 @@
 /*
- * Reads ModelProto (google/sentencepiece src/sentencepiece_model.proto) into a tokenizer and checks all
- * that encoding later relies on: valid UTF-8, one unknown piece, all 256 byte pieces, start and end.
+ * Reads ModelProto (google/sentencepiece src/sentencepiece_model.proto) into a tokenizer and checks
+ * all that encoding later relies on: valid UTF-8, one unknown piece, all 256 byte pieces, start and
+ * end.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -26,8 +27,10 @@ static const char advice[] = "the tokenizer.model of Llama, Vicuna or LLaVA is n
 static f2b_status damaged_at(const char *path, const char *what, const unsigned char *start,
                              const unsigned char *at)
 {
-    return f2b_fail(F2B_ERR_FORMAT, "%s: not a SentencePiece model, or damaged (%s near byte %td): copy the file "
-                    "again", path, what, at - start);
+    return f2b_fail(F2B_ERR_FORMAT,
+                    "%s: not a SentencePiece model, or damaged (%s near byte %td): copy the file "
+                    "again",
+                    path, what, at - start);
 }
 
 /* Count pieces and their bytes, so that both can be allocated at once. */
@@ -40,12 +43,12 @@ static f2b_status measure(const char *path, f2bi_wire file, int64_t *n, size_t *
     while (f2bi_wire_next(&file, &field, &damaged)) {
         if (field.number != 1 || field.kind != F2BI_WIRE_BYTES) continue;
         *n += 1;
-        *text_bytes += (size_t)field.value + 1;         /* more than the text: the message around it */
+        *text_bytes += (size_t)field.value + 1; /* more than the text: the message around it */
     }
     if (damaged) return damaged_at(path, "field", start, file.at);
     if (*n == 0 || *n > MAX_PIECES)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: %" PRId64 " pieces: not a SentencePiece model; %s", path,
-                        *n, advice);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: %" PRId64 " pieces: not a SentencePiece model; %s",
+                        path, *n, advice);
     return F2B_OK;
 }
 
@@ -79,19 +82,21 @@ static f2b_status read_piece(const char *path, f2bi_wire message, int32_t id, ch
     f2bi_wire text = { NULL, NULL };
     while (f2bi_wire_next(&message, &field, &damaged)) {
         if (field.number == 1 && field.kind == F2BI_WIRE_BYTES) text = field.bytes;
-        if (field.number == 2 && field.kind == F2BI_WIRE_FIXED32) piece->score = f2bi_wire_float(&field);
+        if (field.number == 2 && field.kind == F2BI_WIRE_FIXED32)
+            piece->score = f2bi_wire_float(&field);
         if (field.number == 3 && field.kind == F2BI_WIRE_VARINT) type = field.value;
     }
-    if (damaged) return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d is damaged: copy the file again", path, id);
+    if (damaged)
+        return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d is damaged: copy the file again", path, id);
     if (type != F2B_PIECE_NORMAL && type != F2B_PIECE_UNKNOWN && type != F2B_PIECE_CONTROL &&
         type != F2B_PIECE_BYTE)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d is of type %" PRIu64 " (%s), which is not read; %s",
-                        path, id, type,
-                        type == 4 ? "USER_DEFINED" : type == 5 ? "UNUSED" : "unknown", advice);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d is %s, which is not read; %s", path, id,
+                        type == 4 ? "USER_DEFINED" : type == 5 ? "UNUSED" : "of unknown type",
+                        advice);
     const size_t bytes = (size_t)(text.end - text.at);
     if (!isfinite(piece->score) || !valid_text((const char *)text.at, bytes))
-        return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d has no valid text or score: copy the file again",
-                        path, id);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: piece %d has no valid text or score: copy the file again", path, id);
     memcpy(*text_at, text.at, bytes);
     (*text_at)[bytes] = '\0';
     piece->text = *text_at, piece->bytes = (uint32_t)bytes, piece->type = (f2b_piece_type)type;
@@ -112,7 +117,8 @@ static f2b_status read_settings(const char *path, f2bi_wire message, bool traine
             if (field.number == 41) s->bos = field.value;
             if (field.number == 42) s->eos = field.value;
         }
-        if (trainer && field.number == 44 && field.kind == F2BI_WIRE_BYTES) s->unk_surface = field.bytes;
+        if (trainer && field.number == 44 && field.kind == F2BI_WIRE_BYTES)
+            s->unk_surface = field.bytes;
         if (!trainer && field.kind == F2BI_WIRE_VARINT) {
             if (field.number == 3) s->dummy_prefix = field.value != 0;
             if (field.number == 4) s->squeeze = field.value != 0;
@@ -121,8 +127,9 @@ static f2b_status read_settings(const char *path, f2bi_wire message, bool traine
         if (!trainer && field.number == 2 && field.kind == F2BI_WIRE_BYTES)
             s->charsmap_bytes = (size_t)field.value;
     }
-    return damaged ? damaged_at(path, trainer ? "trainer_spec" : "normalizer_spec", start, message.at)
-                   : F2B_OK;
+    return damaged
+               ? damaged_at(path, trainer ? "trainer_spec" : "normalizer_spec", start, message.at)
+               : F2B_OK;
 }
 
 static f2b_status refuse(const char *path, const char *setting)
@@ -168,7 +175,8 @@ static f2b_status check_pieces(f2b_tokenizer *t, const char *path)
             t->byte_ids[value] = id;
         } else if (p->type == F2B_PIECE_NORMAL) {
             const char *mark = p->text;
-            while (strncmp(mark, F2BI_SPACE_MARK, F2BI_SPACE_MARK_BYTES) == 0) mark += F2BI_SPACE_MARK_BYTES;
+            while (strncmp(mark, F2BI_SPACE_MARK, F2BI_SPACE_MARK_BYTES) == 0)
+                mark += F2BI_SPACE_MARK_BYTES;
             if (strstr(mark, F2BI_SPACE_MARK) != NULL) t->splits_at_spaces = false;
         }
     }
@@ -189,7 +197,8 @@ static f2b_status index_pieces(f2b_tokenizer *t, const char *path)
     for (int32_t id = 0; id < t->n; id++) {
         const f2bi_piece *p = &t->pieces[id];
         if (f2bi_tokenizer_lookup(t, p->text, p->bytes) >= 0)
-            return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d (`%.40s`) is there twice", path, id, p->text);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: piece %d (`%.40s`) is there twice", path, id,
+                            p->text);
         uint64_t slot = XXH3_64bits(p->text, p->bytes) & t->table_mask;
         while (t->table[slot] >= 0) slot = (slot + 1) & t->table_mask;
         t->table[slot] = id;
@@ -207,7 +216,8 @@ int32_t f2bi_tokenizer_lookup(const f2b_tokenizer *t, const char *text, size_t b
     }
 }
 
-f2b_status f2bi_tokenizer_parse(f2b_tokenizer *t, const char *path, const unsigned char *bytes, size_t n)
+f2b_status f2bi_tokenizer_parse(f2b_tokenizer *t, const char *path, const unsigned char *bytes,
+                                size_t n)
 {
     static const unsigned char surface[] = " \xE2\x81\x87 ";
     settings s = { .model_type = 1, .bos = 1, .eos = 2, .dummy_prefix = true, .squeeze = true,

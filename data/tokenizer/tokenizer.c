@@ -11,7 +11,7 @@
 #include "autograd/core/alloc.h"
 #include "data/tokenizer/tokenizer_internal.h"
 
-enum { MAX_MODEL_BYTES = 1 << 28 };         /* Llama's has half a megabyte, the largest known some megabytes */
+enum { MAX_MODEL_BYTES = 1 << 28 };     /* Llama's has half a megabyte, the largest known a few */
 
 /* The whole file; NULL with the error set. */
 static unsigned char *read_file(const char *path, size_t *bytes)
@@ -46,8 +46,10 @@ static unsigned char *read_file(const char *path, size_t *bytes)
 
 static f2b_status refuse(const char *path, const char *setting)
 {
-    return f2b_fail(F2B_ERR_UNSUPPORTED, "%s: `%s` does not fit LLaVA's prompts, which begin with the "
-                    "start token and a space: remove the key", path, setting);
+    return f2b_fail(F2B_ERR_UNSUPPORTED,
+                    "%s: `%s` does not fit LLaVA's prompts, which begin with the "
+                    "start token and a space: remove the key",
+                    path, setting);
 }
 
 /* tokenizer_config.json; a folder without one is all defaults. */
@@ -58,10 +60,12 @@ static f2b_status read_config(f2b_tokenizer *t, const char *path)
     json_error_t error;
     json_t *root = json_load_file(path, 0, &error);
     if (root == NULL)
-        return f2b_fail(F2B_ERR_FORMAT, "%s:%d: %s: correct the JSON", path, error.line, error.text);
+        return f2b_fail(F2B_ERR_FORMAT, "%s:%d: %s: correct the JSON", path, error.line,
+                        error.text);
     const json_t *legacy = json_object_get(root, "legacy");
     f2b_status status = F2B_OK;
-    if (!json_is_object(root) || (legacy != NULL && !json_is_boolean(legacy) && !json_is_null(legacy)))
+    if (!json_is_object(root) ||
+        (legacy != NULL && !json_is_boolean(legacy) && !json_is_null(legacy)))
         status = f2b_fail(F2B_ERR_FORMAT, "%s: `legacy` must be true, false or null", path);
     else if (json_is_false(json_object_get(root, "add_bos_token")))
         status = refuse(path, "add_bos_token: false");
@@ -80,8 +84,10 @@ static f2b_status open_files(f2b_tokenizer *t, const char *model, const char *co
     unsigned char *bytes = read_file(model, &n);
     if (bytes == NULL) {
         if (f2b_last_status() == F2B_ERR_NOT_FOUND)
-            return f2b_fail(F2B_ERR_NOT_FOUND, "%s is missing: a model folder needs SentencePiece's "
-                            "tokenizer.model (tokenizer.json is not read)", model);
+            return f2b_fail(F2B_ERR_NOT_FOUND,
+                            "%s is missing: a model folder needs SentencePiece's "
+                            "tokenizer.model (tokenizer.json is not read)",
+                            model);
         return f2b_last_status();
     }
     const f2b_status status = f2bi_tokenizer_parse(t, model, bytes, n);
@@ -99,7 +105,8 @@ f2b_tokenizer *f2b_tokenizer_open(const char *path)
     const char *folder_text = folder || slash != NULL ? path : ".";
     char *model = folder ? f2b_sprintf(F2B_TAG_DATA, "%s/tokenizer.model", path)
                          : f2b_strdup(path, F2B_TAG_DATA);
-    char *config = f2b_sprintf(F2B_TAG_DATA, "%.*s/tokenizer_config.json", folder_bytes, folder_text);
+    char *config =
+        f2b_sprintf(F2B_TAG_DATA, "%.*s/tokenizer_config.json", folder_bytes, folder_text);
     f2b_tokenizer *t = f2b_calloc(1, sizeof *t, F2B_TAG_DATA);
     if (model == NULL || config == NULL || t == NULL || open_files(t, model, config) != F2B_OK) {
         f2b_tokenizer_free(t);

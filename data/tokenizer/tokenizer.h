@@ -6,7 +6,7 @@
  * models, character maps, user-defined pieces) is refused by name, never half understood.
  *
  * source  google/sentencepiece src/{bpe_model,normalizer,sentencepiece_processor}.cc;
- *         huggingface/transformers models/llama/tokenization_llama.py for control words and `legacy`.
+ *         huggingface/transformers models/llama/tokenization_llama.py (control words, `legacy`).
  */
 #ifndef F2B_DATA_TOKENIZER_TOKENIZER_H
 #define F2B_DATA_TOKENIZER_TOKENIZER_H
@@ -43,10 +43,10 @@ void f2b_tokenizer_free(f2b_tokenizer *tokenizer);
 
 /* How to encode; flags are or-ed. */
 enum {
-    F2B_ENCODE_PLAIN = 0,       /* SentencePiece itself: a space goes before; `</s>` is four characters */
-    F2B_ENCODE_CONTINUE = 1,    /* no space before: the text goes on where other text ended */
-    F2B_ENCODE_CONTROL = 2,     /* as Hugging Face's slow LlamaTokenizer: `<s>`, `</s>` and `<unk>` are
-                                   their ids, and text after one gets a space if `legacy` */
+    F2B_ENCODE_PLAIN = 0, /* SentencePiece itself: a space goes before; `</s>` is four characters */
+    F2B_ENCODE_CONTINUE = 1, /* no space before: the text goes on where other text ended */
+    F2B_ENCODE_CONTROL = 2,  /* as Hugging Face's slow LlamaTokenizer: `<s>`, `</s>` and `<unk>` are
+                                their ids, and text after one gets a space if `legacy` */
 };
 
 /**
@@ -60,8 +60,8 @@ F2B_MUST_USE f2b_status f2b_tokenizer_encode(const f2b_tokenizer *tokenizer, con
                                              size_t bytes, unsigned flags, f2b_ids *out);
 
 /**
- * Decoding in steps, for text that appears while it is generated. Characters come out as soon as they
- * are complete, so byte pieces may wait for their successors. Zero-initialise; copy to branch.
+ * Decoding in steps, for text that appears while it is generated. Characters come out as soon as
+ * they are complete, so byte pieces may wait for their successors. Zero-initialise; copy to branch.
  */
 typedef struct f2b_decoder {
     unsigned char pending[4];   /* bytes of a character that is not yet complete */
@@ -76,13 +76,13 @@ typedef struct f2b_decoder {
  *
  * errors  F2B_ERR_INVALID an id that is no piece (the model's padding rows, F2B_IMAGE_ID).
  */
-F2B_MUST_USE f2b_status f2b_tokenizer_decode_next(const f2b_tokenizer *tokenizer, f2b_decoder *state,
-                                                  int32_t id, f2b_text *out);
+F2B_MUST_USE f2b_status f2b_tokenizer_decode_next(const f2b_tokenizer *tokenizer,
+                                                  f2b_decoder *state, int32_t id, f2b_text *out);
 
 /** Append what is pending as U+FFFD, one for each byte that ends no character. */
 F2B_MUST_USE f2b_status f2b_tokenizer_decode_end(f2b_decoder *state, f2b_text *out);
 
-/** The text of n ids: f2b_tokenizer_decode_next for each, then the end. Free with f2b_free; NULL on error. */
+/** The text of n ids: f2b_tokenizer_decode_next for each, then the end. f2b_free; NULL on error. */
 char *f2b_tokenizer_decode(const f2b_tokenizer *tokenizer, const int32_t *ids, int64_t n);
 
 /** Number of pieces; ids are 0 to that minus 1 (a model's embedding may have more rows). */
@@ -107,12 +107,13 @@ typedef struct f2b_piece {
 } f2b_piece;
 
 /**
- * Write a `tokenizer.model` that this reader, the reference library and Hugging Face's classes read:
- * ids 0 to 258 are `<unk>`, `<s>`, `</s>` and the 256 byte pieces, then come the given normal pieces
- * in order; the settings are Llama's. A piece of several characters is reached only if it is the
- * concatenation of two pieces or characters that are reached, so give the intermediate ones too.
+ * Write a `tokenizer.model` that this reader, the reference library and Hugging Face's classes
+ * read: ids 0 to 258 are `<unk>`, `<s>`, `</s>` and the 256 byte pieces, then come the given normal
+ * pieces in order; the settings are Llama's. A piece of several characters is reached only if it is
+ * the concatenation of two pieces or characters that are reached, so give the intermediate ones
+ * too.
  *
- * errors  F2B_ERR_INVALID an empty, repeated or malformed piece; F2B_ERR_IO the file cannot be written.
+ * errors  F2B_ERR_INVALID an empty, repeated or malformed piece; F2B_ERR_IO a failed write.
  */
 F2B_MUST_USE f2b_status f2b_tokenizer_write(const char *path, const f2b_piece *pieces, int64_t n);
 

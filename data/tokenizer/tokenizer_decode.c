@@ -1,6 +1,6 @@
 /*
- * Ids to text, equal to SentencePiece's decoder, one id at a time: bytes of byte pieces wait until they are
- * a character or cannot become one.
+ * Ids to text, equal to SentencePiece's decoder, one id at a time: bytes of byte pieces wait until
+ * they are a character or cannot become one.
  */
 #include <string.h>
 
@@ -15,7 +15,8 @@ static f2b_status flush(f2b_decoder *d, bool final, f2b_text *out)
         const char *bytes = (const char *)d->pending;
         uint32_t code;
         int length = f2bi_utf8_decode(bytes, (size_t)d->n_pending, &code);
-        if (length == 0 && !final && f2bi_utf8_is_prefix(bytes, (size_t)d->n_pending)) return F2B_OK;
+        if (length == 0 && !final && f2bi_utf8_is_prefix(bytes, (size_t)d->n_pending))
+            return F2B_OK;
         F2B_TRY(length > 0 ? f2b_text_append(out, bytes, (size_t)length)
                            : f2b_text_append(out, F2BI_REPLACEMENT, 3));
         if (length == 0) length = 1;
@@ -42,10 +43,12 @@ static f2b_status put_piece(const f2b_tokenizer *t, f2b_decoder *d, const char *
     return f2b_text_add(out, text);
 }
 
-f2b_status f2b_tokenizer_decode_next(const f2b_tokenizer *t, f2b_decoder *d, int32_t id, f2b_text *out)
+f2b_status f2b_tokenizer_decode_next(const f2b_tokenizer *t, f2b_decoder *d, int32_t id,
+                                     f2b_text *out)
 {
     if (id < 0 || id >= t->n)
-        return f2b_fail(F2B_ERR_INVALID, "id %d is no piece of this tokenizer (it has %d)", id, t->n);
+        return f2b_fail(F2B_ERR_INVALID, "id %d is no piece of this tokenizer (it has %d)", id,
+                        t->n);
     const f2bi_piece *p = &t->pieces[id];
     if (p->type == F2B_PIECE_BYTE) {
         d->pending[d->n_pending++] = p->byte;   /* at most three were waiting */

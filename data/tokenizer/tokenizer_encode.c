@@ -1,10 +1,10 @@
 /*
- * Text to ids, equal to SentencePiece's BPE: symbols are characters; the adjacent pair whose union is the
- * piece of the highest score is merged, the leftmost among equals, until no pair is a piece.
+ * Text to ids, equal to SentencePiece's BPE: symbols are characters; the adjacent pair whose union
+ * is the piece of the highest score is merged, the leftmost among equals, until no pair is a piece.
  *
- * No merge can cross a place where no piece could lie. In Llama's vocabulary a space mark only begins
- * pieces (or follows other space marks), so text is cut before each run of space marks and every word is
- * merged by itself: the same ids, with heaps that fit the cache.
+ * No merge can cross a place where no piece could lie. In Llama's vocabulary a space mark only
+ * begins pieces (or follows other space marks), so text is cut before each run of space marks and
+ * every word is merged by itself: the same ids, with heaps that fit the cache.
  */
 #include <limits.h>
 #include <string.h>
@@ -36,7 +36,7 @@ typedef struct work {
     f2b_ids *out;
 } work;
 
-/* ---- normalisation ------------------------------------------------------------------------------- */
+/* ---- normalisation --------------------------------------------------------------------------- */
 
 static f2b_status put_space(work *w)
 {
@@ -70,8 +70,8 @@ static f2b_status put_marked(work *w, const char *text, size_t bytes, bool after
 
 static bool ends_with_space(const f2b_text *t)
 {
-    return t->n >= F2BI_SPACE_MARK_BYTES &&
-           memcmp(t->text + t->n - F2BI_SPACE_MARK_BYTES, F2BI_SPACE_MARK, F2BI_SPACE_MARK_BYTES) == 0;
+    const size_t bytes = F2BI_SPACE_MARK_BYTES;
+    return t->n >= bytes && memcmp(t->text + t->n - bytes, F2BI_SPACE_MARK, bytes) == 0;
 }
 
 static f2b_status normalise(work *w, const char *text, size_t bytes, bool prefix, bool after_text)
@@ -86,7 +86,7 @@ static f2b_status normalise(work *w, const char *text, size_t bytes, bool prefix
     return F2B_OK;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 static bool before(const pair *a, const pair *b)
 {
@@ -228,7 +228,7 @@ static f2b_status encode_part(work *w, const char *text, size_t bytes, bool pref
     return encode_normalised(w);
 }
 
-/* ---- control words ------------------------------------------------------------------------------- */
+/* ---- control words --------------------------------------------------------------------------- */
 
 /* The control word at text (the longest of start, end and unknown piece), or -1. */
 static int32_t control_at(const f2b_tokenizer *t, const char *text, size_t bytes)
@@ -245,11 +245,13 @@ static int32_t control_at(const f2b_tokenizer *t, const char *text, size_t bytes
 }
 
 /*
- * Parts between control words. `legacy`: each is encoded like a text of its own. Otherwise Hugging Face
- * puts one space before the whole text and encodes each part as going on from "<unk>", which it then
- * removes: only the first part has a space before it, and none if a control word begins the text.
+ * Parts between control words. `legacy`: each is encoded like a text of its own. Otherwise Hugging
+ * Face puts one space before the whole text and encodes each part as going on from "<unk>", which
+ * it then removes: only the first part has a space before it, and none if a control word begins the
+ * text.
  */
-static f2b_status encode_control(work *w, const char *text, size_t bytes, bool prefix, bool after_text)
+static f2b_status encode_control(work *w, const char *text, size_t bytes, bool prefix,
+                                 bool after_text)
 {
     const f2b_tokenizer *t = w->tokenizer;
     after_text = after_text || !t->legacy;
@@ -268,8 +270,8 @@ static f2b_status encode_control(work *w, const char *text, size_t bytes, bool p
     return F2B_OK;
 }
 
-f2b_status f2b_tokenizer_encode(const f2b_tokenizer *t, const char *text, size_t bytes, unsigned flags,
-                                f2b_ids *out)
+f2b_status f2b_tokenizer_encode(const f2b_tokenizer *t, const char *text, size_t bytes,
+                                unsigned flags, f2b_ids *out)
 {
     /* Normalising makes at most three bytes of one; all places fit an int32_t. */
     if (bytes > (size_t)512 << 20)

@@ -1,6 +1,6 @@
 /*
- * The tokenizer in memory, shared by the files of this folder: pieces in order of their ids, and a hash
- * table from a piece's text to its id. Never changed after f2b_tokenizer_open.
+ * The tokenizer in memory, shared by the files of this folder: pieces in order of their ids, and a
+ * hash table from a piece's text to its id. Never changed after f2b_tokenizer_open.
  */
 #ifndef F2B_DATA_TOKENIZER_TOKENIZER_INTERNAL_H
 #define F2B_DATA_TOKENIZER_TOKENIZER_INTERNAL_H

@@ -14,7 +14,8 @@ static f2b_status put_piece(f2b_text *out, const char *text, float score, f2b_pi
     f2b_text message = { 0 };
     f2b_status status = f2bi_wire_put_bytes(&message, 1, text, strlen(text));
     if (status == F2B_OK) status = f2bi_wire_put_float(&message, 2, score);
-    if (status == F2B_OK && type != F2B_PIECE_NORMAL) status = f2bi_wire_put_varint(&message, 3, type);
+    if (status == F2B_OK && type != F2B_PIECE_NORMAL)
+        status = f2bi_wire_put_varint(&message, 3, type);
     if (status == F2B_OK) status = f2bi_wire_put_bytes(out, 1, message.text, message.n);
     f2b_text_free(&message);
     return status;
@@ -80,7 +81,8 @@ static f2b_status check(const char *path, const f2b_text *model)
     f2b_tokenizer *t = f2b_calloc(1, sizeof *t, F2B_TAG_DATA);
     if (t == NULL) return F2B_ERR_MEMORY;
     f2b_status status = f2bi_tokenizer_parse(t, path, (const unsigned char *)model->text, model->n);
-    if (status == F2B_ERR_FORMAT) status = f2b_fail(F2B_ERR_INVALID, "not written: %s", f2b_last_error());
+    if (status == F2B_ERR_FORMAT)
+        status = f2b_fail(F2B_ERR_INVALID, "not written: %s", f2b_last_error());
     f2b_tokenizer_free(t);
     return status;
 }

@@ -59,8 +59,8 @@ bool f2bi_utf8_is_prefix(const char *text, size_t bytes)
 bool f2bi_is_space(uint32_t c)
 {
     return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-           c == 0x3000;
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
 
 const char *f2bi_strip(const char *text, size_t *bytes)
@@ -68,7 +68,8 @@ const char *f2bi_strip(const char *text, size_t *bytes)
     const char *begin = text, *end = text + *bytes;
     uint32_t code;
     int length;
-    while ((length = f2bi_utf8_decode(begin, (size_t)(end - begin), &code)) > 0 && f2bi_is_space(code))
+    while ((length = f2bi_utf8_decode(begin, (size_t)(end - begin), &code)) > 0 &&
+           f2bi_is_space(code))
         begin += length;
     while (end > begin) {
         const char *last = end - 1;

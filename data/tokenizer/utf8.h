@@ -1,6 +1,6 @@
 /*
- * UTF-8 as SentencePiece reads it: overlong forms, surrogates and values above U+10FFFF are malformed,
- * and a malformed sequence is left byte by byte.
+ * UTF-8 as SentencePiece reads it: overlong forms, surrogates and values above U+10FFFF are
+ * malformed, and a malformed sequence is left byte by byte.
  */
 #ifndef F2B_DATA_TOKENIZER_UTF8_H
 #define F2B_DATA_TOKENIZER_UTF8_H

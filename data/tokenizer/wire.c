@@ -46,7 +46,8 @@ bool f2bi_wire_next(f2bi_wire *w, f2bi_field *field, bool *damaged)
         break;
     case F2BI_WIRE_BYTES:
         field->kind = F2BI_WIRE_BYTES;
-        if (!read_varint(w, &field->value) || field->value > (uint64_t)(w->end - w->at)) return false;
+        if (!read_varint(w, &field->value) || field->value > (uint64_t)(w->end - w->at))
+            return false;
         field->bytes = (f2bi_wire){ w->at, w->at + field->value };
         w->at += field->value;
         break;

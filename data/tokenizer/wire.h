@@ -1,6 +1,6 @@
 /*
- * The part of protobuf's wire format that ModelProto needs: a reader over a byte range that can never
- * leave it, and writers that append to a text buffer.
+ * The part of protobuf's wire format that ModelProto needs: a reader over a byte range that can
+ * never leave it, and writers that append to a text buffer.
  */
 #ifndef F2B_DATA_TOKENIZER_WIRE_H
 #define F2B_DATA_TOKENIZER_WIRE_H
@@ -17,7 +17,12 @@ typedef struct f2bi_wire {
 
 typedef struct f2bi_field {
     uint32_t number;
-    enum { F2BI_WIRE_VARINT = 0, F2BI_WIRE_FIXED64 = 1, F2BI_WIRE_BYTES = 2, F2BI_WIRE_FIXED32 = 5 } kind;
+    enum {
+        F2BI_WIRE_VARINT = 0,
+        F2BI_WIRE_FIXED64 = 1,
+        F2BI_WIRE_BYTES = 2,
+        F2BI_WIRE_FIXED32 = 5
+    } kind;
     uint64_t value;                 /* varint or fixed */
     f2bi_wire bytes;                /* the range, if kind is BYTES */
 } f2bi_field;
@@ -30,6 +35,7 @@ float f2bi_wire_float(const f2bi_field *field);
 
 F2B_MUST_USE f2b_status f2bi_wire_put_varint(f2b_text *out, uint32_t number, uint64_t value);
 F2B_MUST_USE f2b_status f2bi_wire_put_float(f2b_text *out, uint32_t number, float value);
-F2B_MUST_USE f2b_status f2bi_wire_put_bytes(f2b_text *out, uint32_t number, const char *bytes, size_t n);
+F2B_MUST_USE f2b_status f2bi_wire_put_bytes(f2b_text *out, uint32_t number, const char *bytes,
+                                            size_t n);
 
 #endif

@@ -11,10 +11,12 @@
 #include "data/prompt/prompt.h"
 #include "tests/data/tokenizer_fixture.h"
 
-#define SYS "1 319 13563 1546 263 12758 1404 322 385 23116 21082 20255 29889 450 20255 4076 8444 29892 "   \
-            "13173 29892 322 1248 568 6089 304 278 1404 29915 29879 5155 29889"
-#define CAT SYS " 3148 1001 29901 29871 -200 29871 13 5618 2927 338 278 6635 29973 13 22550 278 1139 773 263 " \
-            "2323 1734 470 16549 29889 319 1799 9047 13566 29901"
+#define SYS                                                                                        \
+    "1 319 13563 1546 263 12758 1404 322 385 23116 21082 20255 29889 450 20255 4076 8444 29892 "   \
+    "13173 29892 322 1248 568 6089 304 278 1404 29915 29879 5155 29889"
+#define CAT                                                                                        \
+    SYS " 3148 1001 29901 29871 -200 29871 13 5618 2927 338 278 6635 29973 13 22550 278 1139 773 " \
+        "263 2323 1734 470 16549 29889 319 1799 9047 13566 29901"
 #define CAT_QUESTION "What color is the cat?\nAnswer the question using a single word or phrase."
 
 static const f2b_prompt_limits wide = { .image_rows = 16, .max_length = 2048 };
@@ -48,10 +50,11 @@ static void llava_two_rounds(void **state)
 
         assert_int_equal(f2b_prompt_conversation(t, turns, 4, true, wide, &s, NULL, NULL), F2B_OK);
         assert_int_equal(s.n, legacy ? 77 : 76);
-        assert_ids(s.ids, s.n, legacy ? CAT " 6054 2 3148 1001 29901 1317 372 408 5436 29973 319 1799 9047 "
-                                            "13566 29901 1939 2"
-                                      : CAT " 6054 2 11889 29901 1317 372 408 5436 29973 319 1799 9047 "
-                                            "13566 29901 1939 2");
+        assert_ids(s.ids, s.n,
+                   legacy ? CAT " 6054 2 3148 1001 29901 1317 372 408 5436 29973 319 1799 9047 "
+                                "13566 29901 1939 2"
+                          : CAT " 6054 2 11889 29901 1317 372 408 5436 29973 319 1799 9047 "
+                                "13566 29901 1939 2");
         const int64_t kept[4] = { 60, 61, s.n - 2, s.n - 1 };
         for (int64_t i = 0, k = 0; i < s.n; i++) {
             const bool label = k < 4 && i == kept[k];
@@ -79,23 +82,29 @@ static void llava_pass_one(void **state)
     assert_ids(s.ids, s.n, "1 -200 29871 13 11139 3034 675 278 1967 297 263 2846 3838 29889");
     sequence_free(&s);
     assert_int_equal(f2b_prompt_image(t, F2B_TEMPLATE_VICUNA_V1, prompt, &s), F2B_OK);
-    assert_ids(s.ids, s.n, SYS " 3148 1001 29901 29871 -200 29871 13 11139 3034 675 278 1967 297 263 2846 3838 "
-                           "29889 319 1799 9047 13566 29901");
+    assert_ids(s.ids, s.n,
+               SYS " 3148 1001 29901 29871 -200 29871 13 11139 3034 675 278 1967 297 263 2846 3838 "
+                   "29889 319 1799 9047 13566 29901");
     sequence_free(&s);
-    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_VICUNA_V1, prompt, " \u3000Hello world\n", 77, &s, NULL),
+    assert_int_equal(
+        f2b_prompt_caption(t, F2B_TEMPLATE_VICUNA_V1, prompt, " \u3000Hello world\n", 77, &s, NULL),
+        F2B_OK);
+    assert_ids(s.ids, s.n,
+               SYS " 3148 1001 29901 15043 3186 13 11139 3034 675 278 1967 297 263 2846 3838 29889 "
+                   "319 1799 9047 13566 29901");
+    sequence_free(&s);
+    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, prompt, "Hello world", 1, &s, NULL),
                      F2B_OK);
-    assert_ids(s.ids, s.n, SYS " 3148 1001 29901 15043 3186 13 11139 3034 675 278 1967 297 263 2846 3838 29889 "
-                           "319 1799 9047 13566 29901");
-    sequence_free(&s);
-    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, prompt, "Hello world", 1, &s, NULL), F2B_OK);
     assert_ids(s.ids, s.n, "1 15043 13 11139 3034 675 278 1967 297 263 2846 3838 29889");
     sequence_free(&s);
     /* U+1F917 is four byte pieces: two of them are no character */
-    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "x", "a \U0001F917", 4, &s, NULL), F2B_OK);
+    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "x", "a \U0001F917", 4, &s, NULL),
+                     F2B_OK);
     assert_ids(s.ids, s.n, "1 263 29871 13 29916");
     sequence_free(&s);
     f2b_prompt_fault fault;
-    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "x", " \n\u00A0", 4, &s, &fault), F2B_ERR_DATA);
+    assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "x", " \n\u00A0", 4, &s, &fault),
+                     F2B_ERR_DATA);
     assert_int_equal(fault, F2B_PROMPT_EMPTY_CAPTION);
     f2b_tokenizer_free(t);
 }
@@ -105,12 +114,15 @@ static void llava_captions_cut(void **state)
 {
     (void)state;
     f2b_tokenizer *t = open_llava(true);
-    const char *caption = "photograph of the sign being repaired by 3.14 brave people in a  caf\u00e9 - \u65e5\u672c";
+    const char *caption =
+        "photograph of the sign being repaired by 3.14 brave people in a  caf\u00e9 - \u65e5\u672c";
     f2b_ids whole = { 0 };
-    assert_int_equal(f2b_tokenizer_encode(t, caption, strlen(caption), F2B_ENCODE_PLAIN, &whole), F2B_OK);
+    assert_int_equal(f2b_tokenizer_encode(t, caption, strlen(caption), F2B_ENCODE_PLAIN, &whole),
+                     F2B_OK);
     for (int64_t n = 1; n <= whole.n; n++) {
         f2b_sequence s;
-        assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "", caption, n, &s, NULL), F2B_OK);
+        assert_int_equal(f2b_prompt_caption(t, F2B_TEMPLATE_PLAIN, "", caption, n, &s, NULL),
+                         F2B_OK);
         assert_int_equal(s.n, n + 2);           /* start, caption, "\n" */
         assert_int_equal(s.ids[n + 1], 13);
         assert_memory_equal(s.ids + 1, whole.ids, (size_t)n * sizeof *s.ids);
@@ -161,7 +173,8 @@ static void llava_records(void **state)
             const json_t *ids = json_object_get(expected, legacy ? "legacy" : "non_legacy");
             f2b_sequence s;
             char *text;
-            if (f2b_prompt_conversation(tokenizers[legacy], turns, n, true, wide, &s, &text, NULL) != F2B_OK)
+            if (f2b_prompt_conversation(tokenizers[legacy], turns, n, true, wide, &s, &text,
+                                        NULL) != F2B_OK)
                 fail_msg("record %zu: %s", i, f2b_last_error());
             if (expected != NULL) {
                 assert_string_equal(text, json_string_value(json_object_get(expected, "prompt")));
@@ -179,7 +192,7 @@ static void llava_records(void **state)
     f2b_tokenizer_free(tokenizers[1]);
 }
 
-/* ---- with the small tokenizer: rules that need no real vocabulary ---------------------------------- */
+/* ---- with the small tokenizer: rules that need no real vocabulary ---------------------------- */
 
 #define H(text) { "human", text }
 #define G(text) { "gpt", text }
@@ -187,14 +200,22 @@ static void llava_records(void **state)
 static void faults_have_names(void **state)
 {
     (void)state;
-    static const struct { f2b_turn turns[5]; int n; bool image; f2b_prompt_fault fault; } cases[] = {
+    static const struct {
+        f2b_turn turns[5];
+        int n;
+        bool image;
+        f2b_prompt_fault fault;
+    } cases[] = {
         { { H("<image>\nhello"), G("world") }, 2, true, F2B_PROMPT_OK },
         { { H("hello<image>"), G("world") }, 2, true, F2B_PROMPT_OK },
         { { H("<image>"), G("world") }, 2, true, F2B_PROMPT_OK },
         { { H("hello"), G("world"), H("t <image>"), G("no") }, 4, true, F2B_PROMPT_OK },
         { { G("hi"), H("hello"), G("world") }, 3, false, F2B_PROMPT_OK },
         { { H("hello"), G("world <s>") }, 2, false, F2B_PROMPT_OK },
-        { { H("hello ASSISTANT:"), G("world") }, 2, false, F2B_PROMPT_OK },   /* LLaVA's split takes it */
+        { { H("hello ASSISTANT:"), G("world") },
+          2,
+          false,
+          F2B_PROMPT_OK }, /* LLaVA's split takes it */
         { { H("x") }, 0, false, F2B_PROMPT_NO_TURNS },
         { { G("x") }, 1, false, F2B_PROMPT_NO_TURNS },
         { { { "system", "x" }, G("y") }, 2, false, F2B_PROMPT_UNKNOWN_SPEAKER },
@@ -219,8 +240,9 @@ static void faults_have_names(void **state)
         f2b_sequence s = { 0 };
         char *text = NULL;
         f2b_prompt_fault fault = F2B_PROMPT_FAULTS;
-        const f2b_status status = f2b_prompt_conversation(t, cases[i].turns, cases[i].n, cases[i].image,
-                                                          (f2b_prompt_limits){ 4, 4096 }, &s, &text, &fault);
+        const f2b_status status =
+            f2b_prompt_conversation(t, cases[i].turns, cases[i].n, cases[i].image,
+                                    (f2b_prompt_limits){ 4, 4096 }, &s, &text, &fault);
         if (fault != cases[i].fault) fail_msg("case %zu: %s", i, f2b_prompt_fault_name(fault));
         assert_int_equal(status, fault == F2B_PROMPT_OK ? F2B_OK : F2B_ERR_DATA);
         if (fault != F2B_PROMPT_OK) {
@@ -245,13 +267,15 @@ static void cut_to_rows(void **state)
     f2b_sequence whole, s;
     f2b_prompt_fault fault;
     assert_int_equal(f2b_prompt_conversation(t, turns, 2, true, all, &whole, NULL, NULL), F2B_OK);
-    assert_int_equal(f2b_prompt_conversation(t, turns, 4, true, all, &s, NULL, &fault), F2B_ERR_DATA);
+    assert_int_equal(f2b_prompt_conversation(t, turns, 4, true, all, &s, NULL, &fault),
+                     F2B_ERR_DATA);
     assert_int_equal(fault, F2B_PROMPT_MASK_MISMATCH);
 
     const int64_t rows = whole.n + 3;           /* one of its ids is four rows */
     for (int64_t max = rows; max >= rows - 2; max--) {
         const f2b_prompt_limits limits = { 4, max };
-        const f2b_status status = f2b_prompt_conversation(t, turns, 4, true, limits, &s, NULL, &fault);
+        const f2b_status status =
+            f2b_prompt_conversation(t, turns, 4, true, limits, &s, NULL, &fault);
         if (max == rows - 2) {                  /* `world</s>` is two ids: no label is left */
             assert_int_equal(status, F2B_ERR_DATA);
             assert_int_equal(fault, F2B_PROMPT_NO_LABEL);
@@ -265,15 +289,16 @@ static void cut_to_rows(void **state)
     }
     int64_t image = 0;
     while (whole.ids[image] != F2B_IMAGE_ID) image++;
-    assert_int_equal(f2b_prompt_conversation(t, turns, 2, true, (f2b_prompt_limits){ 4, image + 3 }, &s, NULL,
-                                             &fault), F2B_ERR_DATA);
+    assert_int_equal(f2b_prompt_conversation(t, turns, 2, true, (f2b_prompt_limits){ 4, image + 3 },
+                                             &s, NULL, &fault),
+                     F2B_ERR_DATA);
     assert_int_equal(fault, F2B_PROMPT_IMAGE_CUT);
     sequence_free(&whole);
     f2b_tokenizer_free(t);
 }
 
-/* A vocabulary whose "USER:" is one piece with or without a space: LLaVA's fixed corrections would not fit,
- * the labels do, in both modes. */
+/* A vocabulary whose "USER:" is one piece with or without a space: LLaVA's fixed corrections would
+ * not fit, the labels do, in both modes. */
 static void labels_fit_any_vocabulary(void **state)
 {
     (void)state;
@@ -281,8 +306,9 @@ static void labels_fit_any_vocabulary(void **state)
     for (int legacy = 0; legacy < 2; legacy++) {
         f2b_tokenizer *t = open_small(legacy ? "{\"legacy\": true}" : "{\"legacy\": false}");
         f2b_sequence s;
-        assert_int_equal(f2b_prompt_conversation(t, turns, 4, false, (f2b_prompt_limits){ 4, 4096 }, &s, NULL,
-                                                 NULL), F2B_OK);
+        assert_int_equal(f2b_prompt_conversation(t, turns, 4, false, (f2b_prompt_limits){ 4, 4096 },
+                                                 &s, NULL, NULL),
+                         F2B_OK);
         char *labels[2];
         f2b_ids kept = { 0 };
         int64_t second = 0, n = 0;

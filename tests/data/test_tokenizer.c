@@ -15,7 +15,8 @@
 static void llava_vectors(void **state)
 {
     (void)state;
-    static const struct { const char *text; unsigned flags; const char *ids; } cases[] = {
+    static const struct { const char *text; unsigned flags; const char *ids;
+    } cases[] = {
         { "Hello world", 0, "15043 3186" },
         { "  two spaces", 0, "259 1023 8162" },
         { "a\tb", 0, "263 12 29890" },
@@ -26,14 +27,18 @@ static void llava_vectors(void **state)
         { " ", 0, "259" },
         { "", 0, "" },
         { "\n", 0, "29871 13" },
-        { "Summarize the image in a few words.", 0, "6991 3034 675 278 1967 297 263 2846 3838 29889" },
+        { "Summarize the image in a few words.", 0,
+          "6991 3034 675 278 1967 297 263 2846 3838 29889" },
         { "Summarize the image in a few words.", F2B_ENCODE_CONTINUE,
           "11139 3034 675 278 1967 297 263 2846 3838 29889" },
         { "ASSISTANT:", 0, "319 1799 9047 13566 29901" },
         { "ASSISTANT: ", 0, "319 1799 9047 13566 29901 29871" },
         { "USER: ", 0, "3148 1001 29901 29871" },
-        { "yes", 0, "4874" }, { "Yes", 0, "3869" }, { "no", 0, "694" }, { "No", 0, "1939" },
-        { "a\xFFz", 0, "263 30140 29920" },         /* malformed UTF-8 is U+FFFD */
+        { "yes", 0, "4874" },
+        { "Yes", 0, "3869" },
+        { "no", 0, "694" },
+        { "No", 0, "1939" },
+        { "a\xFFz", 0, "263 30140 29920" }, /* malformed UTF-8 is U+FFFD */
         { "a</s>b", 0, "263 829 29879 29958 29890" },
         { "a</s>b", F2B_ENCODE_CONTROL, "263 2 29890" },
         { "</s>b", F2B_ENCODE_CONTROL, "2 29890" },
@@ -48,14 +53,15 @@ static void llava_vectors(void **state)
     assert_int_equal(f2b_tokenizer_eos(t), 2);
     assert_int_equal(f2b_tokenizer_unk(t), 0);
     int normal = 0;
-    for (int32_t i = 0; i < 32000; i++) normal += f2b_tokenizer_piece_type(t, i) == F2B_PIECE_NORMAL;
+    for (int32_t i = 0; i < 32000; i++)
+        normal += f2b_tokenizer_piece_type(t, i) == F2B_PIECE_NORMAL;
     assert_int_equal(normal, 31741);
     assert_int_equal(f2b_tokenizer_find(t, "\xE2\x96\x81"), 29871);
     assert_int_equal(f2b_tokenizer_find(t, "no such piece"), -1);
     f2b_tokenizer_free(t);
 }
 
-/* The texts of llama.cpp's published test, parted by lines `__ggml_vocab_test__`; legacy is its way. */
+/* The texts of llama.cpp's published test, parted by lines `__ggml_vocab_test__`; all legacy. */
 static void llava_control_words(void **state)
 {
     (void)state;
@@ -67,7 +73,8 @@ static void llava_control_words(void **state)
     char text[4096], ids[256];
     text[fread(text, 1, sizeof text - 1, in)] = '\0';
     int n = 0;
-    for (char *at = text, *end; (end = strstr(at, separator)) != NULL; at = end + strlen(separator), n++) {
+    for (char *at = text, *end; (end = strstr(at, separator)) != NULL;
+         at = end + strlen(separator), n++) {
         assert_non_null(fgets(ids, sizeof ids, out));
         ids[strcspn(ids, "\n")] = '\0';
         assert_encodes(t, at, (size_t)(end - at), F2B_ENCODE_CONTROL, ids);
@@ -93,7 +100,8 @@ static void llava_captions(void **state)
         const json_t *ids = json_object_get(record, "ids");
         assert_true(text != NULL && json_is_array(ids));
         f2b_ids got = { 0 };
-        assert_int_equal(f2b_tokenizer_encode(t, text, strlen(text), F2B_ENCODE_PLAIN, &got), F2B_OK);
+        assert_int_equal(f2b_tokenizer_encode(t, text, strlen(text), F2B_ENCODE_PLAIN, &got),
+                         F2B_OK);
         assert_int_equal(got.n, json_array_size(ids));
         for (int64_t i = 0; i < got.n; i++)
             assert_int_equal(got.ids[i], json_integer_value(json_array_get(ids, (size_t)i)));
@@ -133,7 +141,7 @@ static void llava_decodes(void **state)
     f2b_tokenizer_free(t);
 }
 
-/* Cutting at spaces is exact only where no piece has a space inside; "he_" of the small file is one. */
+/* Cutting at spaces is exact only where no piece has a space inside; the small file's "he_" has. */
 static void small_file_merges(void **state)
 {
     (void)state;
@@ -150,7 +158,8 @@ static void small_file_merges(void **state)
     assert_encodes(t, "he he", 5, F2B_ENCODE_CONTINUE, "270 259");   /* "he_", "he" */
     assert_encodes(t, "aaaa", 4, F2B_ENCODE_CONTINUE, "272 286");    /* a tie: the leftmost first */
     assert_encodes(t, "on", 2, F2B_ENCODE_CONTINUE, "273");
-    assert_encodes(t, "non", 3, F2B_ENCODE_CONTINUE, "287 273");     /* the better score, not the left */
+    assert_encodes(t, "non", 3, F2B_ENCODE_CONTINUE,
+                   "287 273"); /* the better score, not the left */
     assert_encodes(t, "z", 1, F2B_ENCODE_CONTINUE, "125");           /* no piece: its byte */
     assert_encodes(t, "\0h", 2, F2B_ENCODE_CONTINUE, "3 278");
     assert_encodes(t, "\u65e5", 3, F2B_ENCODE_CONTINUE, "233 154 168");

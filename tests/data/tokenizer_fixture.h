@@ -1,5 +1,5 @@
-/* What the tests of tokenizer and prompts share: temporary model folders, and LLaVA's own tokenizer where
- * it is there. Include after cmocka.h. */
+/* What the tests of tokenizer and prompts share: temporary model folders, and LLaVA's own tokenizer
+ * where it is there. Include after cmocka.h. */
 #ifndef F2B_TESTS_DATA_TOKENIZER_FIXTURE_H
 #define F2B_TESTS_DATA_TOKENIZER_FIXTURE_H
 
@@ -43,7 +43,7 @@ static inline void remove_folder(const char *folder)
     assert_int_equal(rmdir(folder), 0);
 }
 
-/* LLaVA's tokenizer.model in a folder that says `legacy`; skips the test if the file is not there. */
+/* LLaVA's tokenizer.model in a folder that says `legacy`; skips the test without the file. */
 static inline f2b_tokenizer *open_llava(bool legacy)
 {
     char source[PATH_MAX], folder[64], link[PATH_MAX];
@@ -68,10 +68,12 @@ static inline f2b_status write_small(const char *path)
 {
 #define M "\xE2\x96\x81"
     static const char *const pieces[] = {
-        "he", "ll", "hell", "hello", M "hello", "wo", "rl", "worl", "world", M "world", M "t", "he" M,
-        "aa", "aaa", "on", "no", M "hell", M M, M, "h", "e", "l", "o", "w", "r", "d", "t", "a", "n",
-        "\xC3\xA9", ":", M "U", "SE", "R:", M "USE", M "USER:", "USE", "USER:", "U", "S", "E", "R", "A", "I",
-        "T", "N", "k", "?", ".",
+        "he",      "ll",    "hell",     "hello", M "hello", "wo", "rl", "worl",   "world",
+        M "world", M "t",   "he" M,     "aa",    "aaa",     "on", "no", M "hell", M M,
+        M,         "h",     "e",        "l",     "o",       "w",  "r",  "d",      "t",
+        "a",       "n",     "\xC3\xA9", ":",     M "U",     "SE", "R:", M "USE",  M "USER:",
+        "USE",     "USER:", "U",        "S",     "E",       "R",  "A",  "I",      "T",
+        "N",       "k",     "?",        ".",
     };
 #undef M
     enum { N = sizeof pieces / sizeof *pieces };
@@ -113,11 +115,12 @@ static inline void assert_ids(const int32_t *ids, int64_t n, const char *expecte
     f2b_free(got);
 }
 
-static inline void assert_encodes(const f2b_tokenizer *t, const char *text, size_t bytes, unsigned flags,
-                                  const char *expected)
+static inline void assert_encodes(const f2b_tokenizer *t, const char *text, size_t bytes,
+                                  unsigned flags, const char *expected)
 {
     f2b_ids ids = { 0 };
-    if (f2b_tokenizer_encode(t, text, bytes, flags, &ids) != F2B_OK) fail_msg("%s", f2b_last_error());
+    if (f2b_tokenizer_encode(t, text, bytes, flags, &ids) != F2B_OK)
+        fail_msg("%s", f2b_last_error());
     assert_ids(ids.ids, ids.n, expected);
     f2b_ids_free(&ids);
 }
