@@ -234,8 +234,55 @@ static void writer_refuses(void **state)
     assert_int_equal(f2b_tokenizer_write("/dev/full", twice, 1), F2B_ERR_IO);
 }
 
-int main(void)
+/* ---- a tool for test_tokenizer_oracle.py ----------------------------------------------------- */
+
+/* JSON strings to ids, or JSON arrays of ids to texts, a line each. */
+static int convert_lines(const f2b_tokenizer *t, bool decode, unsigned flags)
 {
+    char *line = NULL;
+    size_t capacity = 0;
+    for (ssize_t n; (n = getline(&line, &capacity, stdin)) > 0;) {
+        json_t *in = json_loadb(line, (size_t)n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *out;
+        f2b_ids ids = { 0 };
+        if (decode) {
+            for (size_t i = 0; i < json_array_size(in); i++)
+                if (f2b_ids_push(&ids, (int32_t)json_integer_value(json_array_get(in, i)))) return 1;
+            char *text = f2b_tokenizer_decode(t, ids.ids, ids.n);
+            out = json_string(text);
+            f2b_free(text);
+        } else {
+            if (f2b_tokenizer_encode(t, json_string_value(in), json_string_length(in), flags, &ids))
+                return 1;
+            out = json_array();
+            for (int64_t i = 0; i < ids.n; i++) json_array_append_new(out, json_integer(ids.ids[i]));
+        }
+        json_dumpf(out, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+        putchar('\n');
+        json_decref(in);
+        json_decref(out);
+        f2b_ids_free(&ids);
+    }
+    free(line);
+    return 0;
+}
+
+static int tool(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "write") == 0) return write_small(argv[2]) != F2B_OK;
+    if (argc != 4) return 2;
+    f2b_tokenizer *t = f2b_tokenizer_open(argv[2]);
+    if (t == NULL) {
+        fprintf(stderr, "%s\n", f2b_last_error());
+        return 1;
+    }
+    const int code = convert_lines(t, strcmp(argv[1], "decode") == 0, (unsigned)atoi(argv[3]));
+    f2b_tokenizer_free(t);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) return tool(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llava_vectors),
         cmocka_unit_test(llava_control_words),
