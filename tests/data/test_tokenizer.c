@@ -245,8 +245,10 @@ static int convert_lines(const f2b_tokenizer *t, bool decode, unsigned flags)
         json_t *in = json_loadb(line, (size_t)n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *out;
         f2b_ids ids = { 0 };
         if (decode) {
-            for (size_t i = 0; i < json_array_size(in); i++)
-                if (f2b_ids_push(&ids, (int32_t)json_integer_value(json_array_get(in, i)))) return 1;
+            for (size_t i = 0; i < json_array_size(in); i++) {
+                const int32_t id = (int32_t)json_integer_value(json_array_get(in, i));
+                if (f2b_ids_push(&ids, id)) return 1;
+            }
             char *text = f2b_tokenizer_decode(t, ids.ids, ids.n);
             out = json_string(text);
             f2b_free(text);
@@ -254,7 +256,8 @@ static int convert_lines(const f2b_tokenizer *t, bool decode, unsigned flags)
             if (f2b_tokenizer_encode(t, json_string_value(in), json_string_length(in), flags, &ids))
                 return 1;
             out = json_array();
-            for (int64_t i = 0; i < ids.n; i++) json_array_append_new(out, json_integer(ids.ids[i]));
+            for (int64_t i = 0; i < ids.n; i++)
+                json_array_append_new(out, json_integer(ids.ids[i]));
         }
         json_dumpf(out, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
         putchar('\n');

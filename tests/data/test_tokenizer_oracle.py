@@ -1,7 +1,7 @@
 """Our tokenizer against the sentencepiece library and Hugging Face's slow LlamaTokenizer.
 
-Models: LLaVA's own (where it is), one that our writer wrote, and two that sentencepiece trained (its
-default squeezes spaces; one has no byte pieces).
+Models: LLaVA's own (where it is), one that our writer wrote, and two that sentencepiece trained
+(its default squeezes spaces; one has no byte pieces).
 """
 import json
 import os
