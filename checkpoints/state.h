@@ -4,7 +4,9 @@
  * state.h5 and is checked before HDF5 opens it, so that damage is named and never read.
  *
  * state.h5: /parameters/<name>, /adam/m/<name>, /adam/v/<name> (f32, contiguous, the tensor's own
- * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes.
+ * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes (64-bit integers,
+ * doubles, variable-length UTF-8 strings, which have no limit of length). HDF5 is not thread-safe:
+ * one thread at a time may be in these functions.
  */
 #ifndef F2B_CHECKPOINTS_STATE_H
 #define F2B_CHECKPOINTS_STATE_H
@@ -78,6 +80,9 @@ int64_t f2b_state_step(const f2b_state_file *file);
 /** An attribute by name, into *out, borrowed. F2B_ERR_FORMAT where it is missing or of another kind. */
 F2B_MUST_USE f2b_status f2b_state_attribute(const f2b_state_file *file, const char *name,
                                             f2b_attribute_kind kind, f2b_attribute *out);
+
+/** All attributes, sorted by name, borrowed: for reports. */
+const f2b_attribute *f2b_state_attributes(const f2b_state_file *file, int64_t *n);
 
 /** The tensors, sorted by name; data pointers are NULL. */
 int64_t f2b_state_count(const f2b_state_file *file);

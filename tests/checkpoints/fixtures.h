@@ -16,13 +16,16 @@
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/named_array.h"
 
-/* A fresh folder for one test; its name is static. Setup and teardown of every test here. */
+/* A fresh folder for one test, in memory where that can be had, because the writers sync every file;
+ * its name is static. Setup and teardown of every test here. */
 static char temp_folder[64];
 static char temp_name[4][256];
 
 static inline int make_temp_folder(void **state)
 {
     (void)state;
+    strcpy(temp_folder, "/dev/shm/f2b-test-XXXXXX");
+    if (mkdtemp(temp_folder)) return 0;
     strcpy(temp_folder, "/tmp/f2b-test-XXXXXX");
     return mkdtemp(temp_folder) ? 0 : -1;
 }

@@ -1,0 +1,23 @@
+/* The parts of state.h: the manifest, and state.h5 itself. */
+#ifndef F2B_CHECKPOINTS_STATE_INTERNAL_H
+#define F2B_CHECKPOINTS_STATE_INTERNAL_H
+
+#include "checkpoints/state.h"
+
+#define F2BI_STATE_FILE "state.h5"
+#define F2BI_MANIFEST_FILE "manifest.json"
+
+/** Hash folder/state.h5, bring it to disk, and write folder/manifest.json beside it. */
+F2B_MUST_USE f2b_status f2bi_manifest_write(const char *folder, int64_t step);
+
+/** Check folder/state.h5 against the manifest. *step gets the step it names. errors: F2B_ERR_FORMAT
+ *  (damaged, with what differs), F2B_ERR_NOT_FOUND, F2B_ERR_IO. */
+F2B_MUST_USE f2b_status f2bi_manifest_check(const char *folder, int64_t *step);
+
+/** Write state.h5 (not synced). On failure nothing is left of it. */
+F2B_MUST_USE f2b_status f2bi_state_write_file(const char *path, const f2b_state *state);
+
+/** Open the state.h5 in `folder`, which the manifest has vouched for, and check its structure. */
+f2b_state_file *f2bi_state_open_file(const char *folder, int64_t step);
+
+#endif

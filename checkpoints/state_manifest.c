@@ -1,0 +1,155 @@
+/*
+ * manifest.json: {"format":"fwd2bot-checkpoint","version":1,"step":N,"files":{"state.h5":
+ * {"size":N,"xxh3_128":"32 hex digits"}}}. Every value is compared and no other key is allowed, so
+ * that a flipped bit in the manifest itself is found too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "autograd/core/alloc.h"
+#include "checkpoints/atomic_file.h"
+#include "checkpoints/json_internal.h"
+#include "checkpoints/state_internal.h"
+
+#define FORMAT "fwd2bot-checkpoint"
+enum { VERSION = 1, HASH_TEXT = 33, CHUNK = 4 << 20, MAX_MANIFEST = 1 << 20 };
+
+static f2b_status hash_open_file(int fd, const char *path, void *buffer, XXH3_state_t *hash,
+                                 int64_t *size)
+{
+    *size = 0;
+    XXH3_128bits_reset(hash);
+    for (;;) {
+        const ssize_t n = read(fd, buffer, CHUNK);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", path);
+        if (n == 0) return F2B_OK;
+        XXH3_128bits_update(hash, buffer, (size_t)n);
+        *size += n;
+    }
+}
+
+static f2b_status hash_file(int fd, const char *path, int64_t *size, char text[HASH_TEXT])
+{
+    void *buffer = f2b_alloc_host(CHUNK, F2B_TAG_FILES);
+    if (!buffer) return f2b_last_status();
+    XXH3_state_t *hash = XXH3_createState();
+    const f2b_status status = hash ? hash_open_file(fd, path, buffer, hash, size)
+                                   : f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
+    if (status == F2B_OK) {
+        const XXH128_hash_t h = XXH3_128bits_digest(hash);
+        snprintf(text, HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64, (uint64_t)h.low64);
+    }
+    XXH3_freeState(hash);
+    f2b_free(buffer);
+    return status;
+}
+
+/* The file goes to disk while it is hashed from the cache. */
+static f2b_status sync_and_hash(const char *path, int64_t *size, char text[HASH_TEXT])
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot open %s", path);
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    f2b_status status = hash_file(fd, path, size, text);
+    if (status == F2B_OK && fsync(fd) != 0)
+        status = f2b_fail_errno(F2B_ERR_IO, "cannot write %s to disk", path);
+    close(fd);
+    return status;
+}
+
+f2b_status f2bi_manifest_write(const char *folder, int64_t step)
+{
+    char *state = f2b_path_join(folder, F2BI_STATE_FILE);
+    char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
+    char hash[HASH_TEXT];
+    int64_t size = 0;
+    f2b_status status = state && manifest ? sync_and_hash(state, &size, hash) : f2b_last_status();
+    if (status == F2B_OK) {
+        char text[512];
+        const int n = snprintf(text, sizeof text,
+                               "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
+                               "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
+                               VERSION, step, size, hash);
+        status = f2b_write_file(manifest, text, (size_t)n);
+    }
+    f2b_free(state);
+    f2b_free(manifest);
+    return status;
+}
+
+typedef struct expected {
+    int64_t step, size;
+    char hash[HASH_TEXT];
+} expected;
+
+static f2b_status read_manifest(const char *path, expected *out)
+{
+    static const char *const keys[] = { "format", "version", "step", "files" };
+    static const char *const files_keys[] = { F2BI_STATE_FILE };
+    static const char *const file_keys[] = { "size", "xxh3_128" };
+    json_t *root = f2bi_json_load(path, MAX_MANIFEST);
+    if (!root) return f2b_last_status();
+    f2bi_json_reader r = { path, F2B_OK };
+    const json_t *files = json_object_get(root, "files");
+    const json_t *file = json_object_get(files, F2BI_STATE_FILE);
+    f2bi_json_known_keys(&r, root, keys, 4);
+    f2bi_json_known_keys(&r, files, files_keys, 1);
+    f2bi_json_known_keys(&r, file, file_keys, 2);
+    const char *format = f2bi_json_string(&r, root, "format", "");
+    const int64_t version = f2bi_json_integer(&r, root, "version", 0, 0, INT64_MAX);
+    out->step = f2bi_json_integer(&r, root, "step", -1, 0, INT64_MAX);
+    out->size = f2bi_json_integer(&r, file, "size", -1, 0, INT64_MAX);
+    const char *hash = f2bi_json_string(&r, file, "xxh3_128", "");
+    if (strcmp(format, FORMAT) != 0) f2bi_json_fail(&r, "the manifest's format is not " FORMAT);
+    if (version != VERSION)
+        f2bi_json_fail(&r, "the manifest's version is %" PRId64 "; this program reads %d", version, VERSION);
+    if (out->step < 0 || out->size < 0 || strlen(hash) != HASH_TEXT - 1)
+        f2bi_json_fail(&r, "the manifest is damaged: step, size or xxh3_128 is missing");
+    else strcpy(out->hash, hash);
+    json_decref(root);
+    return r.status;
+}
+
+static f2b_status compare_file(const char *path, const expected *want)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s", path);
+    struct stat info;
+    char hash[HASH_TEXT];
+    int64_t size;
+    f2b_status status;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
+        status = f2b_fail(F2B_ERR_FORMAT, "%s is not a regular file", path);
+    else if (info.st_size != want->size)
+        status = f2b_fail(F2B_ERR_FORMAT, "%s has %lld bytes, its manifest says %" PRId64, path,
+                          (long long)info.st_size, want->size);
+    else {
+        status = hash_file(fd, path, &size, hash);
+        if (status == F2B_OK && strcmp(hash, want->hash) != 0)
+            status = f2b_fail(F2B_ERR_FORMAT, "%s is damaged: its XXH3-128 is %s, its manifest says %s",
+                              path, hash, want->hash);
+    }
+    close(fd);
+    return status;
+}
+
+f2b_status f2bi_manifest_check(const char *folder, int64_t *step)
+{
+    char *state = f2b_path_join(folder, F2BI_STATE_FILE);
+    char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
+    expected want;
+    f2b_status status = state && manifest ? read_manifest(manifest, &want) : f2b_last_status();
+    if (status == F2B_OK) status = compare_file(state, &want);
+    if (status == F2B_OK) *step = want.step;
+    f2b_free(state);
+    f2b_free(manifest);
+    return status;
+}
