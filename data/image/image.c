@@ -90,7 +90,7 @@ f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_
         return f2b_fail(F2B_ERR_FORMAT, "%s: %lld bytes; an image file has at most %d", name,
                         (long long)n, F2B_IMAGE_MAX_FILE_BYTES);
     }
-    format kind;
+    format kind = OTHER;
     F2B_TRY(sniff(bytes, n, name, &kind));
     if (kind == PNM) return f2bi_pnm_decode(bytes, n, name, image);
     bool grey16 = false;

@@ -18,7 +18,7 @@
 typedef struct f2b_toy_options {
     uint64_t seed;
     int64_t train, val;         /* images of each part */
-    int image_size;             /* side of the PNG and of the model's input; a multiple of 8*grid */
+    int image_size;             /* side of the PNG and of the model's input; a multiple of 8 */
     int objects;                /* at most so many objects a scene, 1..grid*grid */
     int grid;                   /* places: grid x grid, 2 or 3 */
     int colours, shapes;        /* how many of each are used */
