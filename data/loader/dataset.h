@@ -27,7 +27,7 @@ typedef struct f2b_data_list {
 
 /** Which losses a run has; decides what the sampler gives (DESIGN section 8). */
 typedef enum f2b_data_loss {
-    F2B_LOSS_BOTH, F2B_LOSS_AUTOREGRESSIVE, F2B_LOSS_CONTRASTIVE
+    F2B_DATA_BOTH_LOSSES, F2B_DATA_AUTOREGRESSIVE, F2B_DATA_CONTRASTIVE
 } f2b_data_loss;
 
 typedef struct f2b_dataset_options {

@@ -1,7 +1,7 @@
 /*
- * A permutation that is computed, not stored: a Feistel network on 2*half_bits bits, walked until it
- * lands below n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The domain is
- * less than four times n, so that the walk takes a few steps on average.
+ * A permutation that is computed, not stored: a Feistel network on 2*half_bits bits, walked until
+ * it lands below n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The domain
+ * is less than four times n, so that the walk takes a few steps on average.
  */
 #include "autograd/core/rng.h"
 #include "data/sampler/stream.h"

@@ -21,6 +21,7 @@ struct f2b_sampler {
 };
 
 enum { RATIO_UNIT = 1000000, RATIO_MAX = 1000000 };
+#define MAX_STEPS (INT64_C(1) << 38)
 
 /* floor(n * share / of) */
 static int64_t part(int64_t n, int64_t share, int64_t of)
@@ -52,11 +53,12 @@ static f2b_status set_share(f2b_sampler *s, double ratio)
     const wide wanted = (wide)(uint64_t)llround(ratio * RATIO_UNIT) * (uint64_t)all;
     const wide there = (wide)RATIO_UNIT * (uint64_t)both;
     if (wanted <= there)
-        return f2b_fail(F2B_ERR_CONFIG, "sampler.ratio %g leaves no room for data.captions: %lld of "
+        return f2b_fail(F2B_ERR_CONFIG,
+                        "sampler.ratio %g leaves no room for data.captions: %lld of "
                         "the %lld conversations have a caption of their own, which is %g samples "
                         "under the contrastive loss for each under the autoregressive; raise the "
-                        "ratio, or leave data.captions out", ratio, (long long)both,
-                        (long long)all, (double)both / (double)all);
+                        "ratio, or leave data.captions out",
+                        ratio, (long long)both, (long long)all, (double)both / (double)all);
     wide x = (wanted - there) * (uint64_t)s->conversation_batch;
     wide of = x + (wide)RATIO_UNIT * (uint64_t)all * (uint64_t)s->contrastive_batch;
     while (of >> 62 != 0) x >>= 1, of >>= 1;
@@ -114,7 +116,7 @@ void f2b_sampler_free(f2b_sampler *sampler)
 
 f2b_plan f2b_sampler_plan(const f2b_sampler *s, int64_t step)
 {
-    F2B_CHECK(step >= 0 && step < INT64_C(1) << 38);
+    F2B_CHECK(step >= 0 && step < MAX_STEPS);
     const int64_t captions = captions_before(s, step);
     if (captions_before(s, step + 1) > captions)
         return (f2b_plan){ F2B_BATCH_CAPTION, s->contrastive_batch, captions };
@@ -141,24 +143,24 @@ int64_t f2b_sampler_substitute(const f2b_sampler *s, f2b_batch_kind kind, f2b_dr
     return (int64_t)((wide)word * (uint64_t)s->streams[kind].n >> 64);
 }
 
-int64_t f2b_sampler_steps(const f2b_sampler *s, int64_t epochs)
+int64_t f2b_sampler_steps(const f2b_sampler *s, double epochs)
 {
     const int64_t all = conversations(s);
     const bool only_captions = all == 0;
     const int64_t n = only_captions ? s->streams[F2B_BATCH_CAPTION].n : all;
     const int64_t batch = only_captions ? s->contrastive_batch : s->conversation_batch;
-    const wide samples = (wide)(uint64_t)epochs * (uint64_t)n;
-    const int64_t batches = (int64_t)((samples + (uint64_t)batch - 1) / (uint64_t)batch);
+    const double needed = ceil(epochs * (double)n / (double)batch);
+    const int64_t batches = needed < 1 ? 1 : needed < MAX_STEPS ? (int64_t)needed : MAX_STEPS;
     if (only_captions) return batches;
     /* The fewest steps of which `batches` are not of captions. */
     int64_t low = batches - 1, high = batches;
-    while (high - captions_before(s, high) < batches) high *= 2;
+    while (high < MAX_STEPS && high - captions_before(s, high) < batches) high *= 2;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
         if (middle - captions_before(s, middle) < batches) low = middle;
         else high = middle;
     }
-    return high;
+    return high < MAX_STEPS ? high : MAX_STEPS;
 }
 
 void f2b_sampler_slice(int64_t rows, int rank, int ranks, int64_t *begin, int64_t *end)

@@ -77,9 +77,9 @@ int64_t f2b_sampler_substitute(const f2b_sampler *sampler, f2b_batch_kind kind, 
 
 /**
  * Steps of `epochs` passes: the fewest after which the conversations (both pools together) have
- * come `epochs` times; without conversations, the captions. epochs > 0.
+ * come `epochs` times; without conversations, the captions. At least 1, at most 2^38.
  */
-int64_t f2b_sampler_steps(const f2b_sampler *sampler, int64_t epochs);
+int64_t f2b_sampler_steps(const f2b_sampler *sampler, double epochs);
 
 /** Rank r of n has rows [begin, end) of a batch of `rows`: put together they are the batch. */
 void f2b_sampler_slice(int64_t rows, int rank, int ranks, int64_t *begin, int64_t *end);

@@ -1,11 +1,11 @@
 /*
  * Streams: rounds of distinct images, and the seams between them. See stream.h and sampler.h.
  *
- * The seam. Let a batch hold the last t members of one round and the first h = batch - t of the next.
- * Those of the h whose image is among the t are exchanged with the next members of their round whose
- * image is not. At most t images are to be avoided, so the exchange stays within the round's first
- * `batch` positions, and rounds of at least two batches keep their last `batch` positions as the
- * permutation gives them: a seam is known without knowing the seams before it.
+ * The seam. Let a batch hold the last t members of one round and the first h = batch - t of the
+ * next. Those of the h whose image is among the t are exchanged with the next members of their
+ * round whose image is not. At most t images are to be avoided, so the exchange stays within the
+ * round's first `batch` positions, and rounds of at least two batches keep their last `batch`
+ * positions as the permutation gives them: a seam is known without knowing the seams before it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -150,7 +150,8 @@ static segment segment_at(const f2bi_stream *s, int64_t epoch, int64_t round)
     /* A fixed order with rounds is the order of the images' hashes, the same in every round. */
     g.shuffled = !(s->fixed && s->order != NULL) && g.size > 1;
     if (g.shuffled)
-        g.permutation = f2bi_permutation_new(g.size, s->seed, s->number, s->fixed ? 0 : epoch, round);
+        g.permutation =
+            f2bi_permutation_new(g.size, s->seed, s->number, s->fixed ? 0 : epoch, round);
     return g;
 }
 
@@ -218,7 +219,7 @@ f2b_status f2bi_stream_draw(const f2bi_stream *s, int64_t index, f2b_draw *draws
         const int64_t position = index * B + done, epoch = position / s->n, q = position % s->n;
         const segment g = segment_at(s, epoch, round_of(s, q));
         const int64_t offset = q - g.first;
-        const int64_t t = (position - offset) % B;      /* of the batch in which the segment begins */
+        const int64_t t = (position - offset) % B; /* of the batch in which the segment begins */
         const bool sewn = s->distinct && !s->fixed && t > 0 && offset < B;
         if (sewn) {
             const segment before = segment_before(s, &g);

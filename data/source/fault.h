@@ -15,16 +15,16 @@
 
 /* fault, name in counts and lists, text for people; the faults of prompts (prompt.h) follow. */
 #define F2B_FAULT_LIST(X)                                                                          \
-    X(F2B_FAULT_NONE,          "ok",               "usable")                                       \
-    X(F2B_FAULT_JSON,          "unreadable_json",  "the record is not valid JSON")                 \
-    X(F2B_FAULT_FIELD,         "bad_field",        "a field is missing or of the wrong type")      \
-    X(F2B_FAULT_ROW,           "malformed_row",    "the row is not `caption TAB file` in UTF-8")   \
-    X(F2B_FAULT_MEMBER,        "missing_member",   "the sample lacks its image or caption")        \
-    X(F2B_FAULT_ARCHIVE,       "damaged_archive",  "the archive is damaged or cut off here")       \
-    X(F2B_FAULT_IMAGE_UNKNOWN, "unknown_image",    "no entry of `images` has this image_id")       \
-    X(F2B_FAULT_IMAGE_NAME,    "unsafe_image_name", "the name leads out of the image folder")        \
-    X(F2B_FAULT_IMAGE_MISSING, "missing_image",    "the image file does not exist")                \
-    X(F2B_FAULT_IMAGE_BROKEN,  "broken_image",     "the image cannot be decoded")
+    X(F2B_FAULT_NONE, "ok", "usable")                                                              \
+    X(F2B_FAULT_JSON, "unreadable_json", "the record is not valid JSON")                           \
+    X(F2B_FAULT_FIELD, "bad_field", "a field is missing or of the wrong type")                     \
+    X(F2B_FAULT_ROW, "malformed_row", "the row is not `caption TAB file` in UTF-8")                \
+    X(F2B_FAULT_MEMBER, "missing_member", "the sample lacks its image or caption")                 \
+    X(F2B_FAULT_ARCHIVE, "damaged_archive", "the archive is damaged or cut off here")              \
+    X(F2B_FAULT_IMAGE_UNKNOWN, "unknown_image", "no entry of `images` has this image_id")          \
+    X(F2B_FAULT_IMAGE_NAME, "unsafe_image_name", "the name leads out of the image folder")         \
+    X(F2B_FAULT_IMAGE_MISSING, "missing_image", "the image file does not exist")                   \
+    X(F2B_FAULT_IMAGE_BROKEN, "broken_image", "the image cannot be decoded")
 
 /** A fault of a record: one of F2B_FAULT_LIST, or F2B_FAULT_PROMPT + an f2b_prompt_fault. */
 typedef enum f2b_fault {

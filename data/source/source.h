@@ -27,8 +27,8 @@
 
 /** What records of a source are for. */
 typedef enum f2b_source_role {
-    F2B_SOURCE_CONVERSATIONS,   /* LLaVA JSON */
-    F2B_SOURCE_CAPTIONS,        /* *.tar: webdataset; *.json: LLaVA (array), COCO (object); else TSV */
+    F2B_SOURCE_CONVERSATIONS, /* LLaVA JSON */
+    F2B_SOURCE_CAPTIONS, /* *.tar: webdataset; *.json: LLaVA (array), COCO (object); else TSV */
     F2B_SOURCE_CONVERSATION_CAPTIONS, /* COCO JSON, of which only text and image stem are used */
 } f2b_source_role;
 
@@ -95,7 +95,8 @@ void f2b_record_clear(f2b_record *record);
 void f2b_record_fail(f2b_record *record, f2b_fault fault, const char *format, ...) F2B_PRINTF(3, 4);
 
 /**
- * The bytes of a record's image file (record->image is not NULL); free with f2b_free.
+ * The bytes of a record's image file (record->image is not NULL; the source is not of conversation
+ * captions, which have no image folder); free with f2b_free.
  *
  * The name is joined to the image folder. An absolute name, one with `..`, and one that leads out
  * of the folder through a link is a fault, as is a missing, unreadable, empty or oversized file;

@@ -11,8 +11,8 @@
 #include "autograd/core/rng.h"
 #include "data/sampler/stream.h"
 
-static f2b_sampler *sampler(int64_t conversation, int64_t caption, int64_t both, int64_t b, int64_t c,
-                            double ratio, uint64_t seed)
+static f2b_sampler *sampler(int64_t conversation, int64_t caption, int64_t both, int64_t b,
+                            int64_t c, double ratio, uint64_t seed)
 {
     const f2b_sampler_options o = {
         .pools = { [F2B_BATCH_CONVERSATION] = { conversation, NULL },
@@ -90,7 +90,7 @@ static void each_member_once_an_epoch(void **state)
         }
 }
 
-/* samples under L_disc and under L_AR over any window: within one batch of each kind of the ratio. */
+/* Samples under L_disc and L_AR over any window: within one batch of each kind of the ratio. */
 static void losses_are_balanced_over_windows(void **state)
 {
     (void)state;
@@ -112,7 +112,8 @@ static void losses_are_balanced_over_windows(void **state)
                 static double lead[2001];       /* L_disc - ratio * L_AR after so many steps */
                 for (int step = 0; step < 2000; step++) {
                     const f2b_plan p = f2b_sampler_plan(s, step);
-                    const bool ar = p.kind != F2B_BATCH_CAPTION, disc = p.kind != F2B_BATCH_CONVERSATION;
+                    const bool ar = p.kind != F2B_BATCH_CAPTION,
+                               disc = p.kind != F2B_BATCH_CONVERSATION;
                     lead[step + 1] = lead[step] + (double)p.n * (disc - ratios[r] * ar);
                 }
                 const double allowed = (double)k + (double)b * (1 + ratios[r]);
@@ -176,7 +177,8 @@ static int64_t meetings(const uint64_t *images, int64_t n, int64_t batch, uint64
     f2b_sampler *s = f2b_sampler_new(&o);
     assert_non_null(s);
     f2b_draw *draws = calloc((size_t)batch, sizeof *draws);
-    int64_t met = 0, *last = calloc((size_t)n, sizeof *last), *passes = calloc((size_t)n, sizeof *last);
+    int64_t met = 0, *last = calloc((size_t)n, sizeof *last),
+            *passes = calloc((size_t)n, sizeof *last);
     for (int64_t step = 0; step < 12 * n / batch + 3; step++) {
         assert_int_equal(f2b_sampler_draw(s, step, draws), F2B_OK);
         for (int64_t i = 0; i < batch; i++) {
@@ -209,7 +211,7 @@ static void no_image_twice_where_the_data_allow(void **state)
         for (int64_t i = 0; i < 1000; i++)              /* one to seven captions an image */
             images[i] = (uint64_t)(f2b_hash_mix((uint64_t)i + seed) % 250);
         assert_int_equal(meetings(images, 1000, 16, seed), 0);
-        for (int64_t i = 0; i < 1000; i++) images[i] = i < 50 ? 0 : (uint64_t)i;    /* a hot image */
+        for (int64_t i = 0; i < 1000; i++) images[i] = i < 50 ? 0 : (uint64_t)i; /* a hot image */
         assert_int_equal(meetings(images, 1000, 16, seed), 0);
         for (int64_t i = 0; i < 40; i++) images[i] = 3; /* impossible: one image only */
         assert_int_equal(meetings(images, 40, 8, seed), (12 * 5 + 3) * 7);
@@ -288,14 +290,17 @@ static void wrong_options_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(permutations_are_bijections), cmocka_unit_test(permutations_are_even),
+        cmocka_unit_test(permutations_are_bijections),
+        cmocka_unit_test(permutations_are_even),
         cmocka_unit_test(each_member_once_an_epoch),
         cmocka_unit_test(losses_are_balanced_over_windows),
         cmocka_unit_test(eight_conversation_batches_to_a_caption_batch),
         cmocka_unit_test(any_step_alone_is_the_same),
-        cmocka_unit_test(no_image_twice_where_the_data_allow), cmocka_unit_test(epochs_differ),
+        cmocka_unit_test(no_image_twice_where_the_data_allow),
+        cmocka_unit_test(epochs_differ),
         cmocka_unit_test(slices_of_ranks_make_the_batch),
-        cmocka_unit_test(stand_ins_are_pure_and_varied), cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(stand_ins_are_pure_and_varied),
+        cmocka_unit_test(wrong_options_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
