@@ -160,6 +160,13 @@ void f2b_tape_release_since(f2b_tape *tape, f2b_mark mark, f2b_tensor *const *ex
     }
 }
 
+void f2b_tape_release(f2b_tensor *x)
+{
+    if (x == NULL || x->tape == NULL) return;
+    x->released = true;
+    free_if_unneeded(x);
+}
+
 /* ---- Nodes ---- */
 
 f2b_node *f2b_node_new(f2b_tape *tape, const f2b_op *op, f2b_dtype dtype, f2b_tensor *const *in,

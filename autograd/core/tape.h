@@ -49,6 +49,9 @@ typedef int64_t f2b_mark;
 f2b_mark f2b_tape_mark(const f2b_tape *tape);
 void f2b_tape_release_since(f2b_tape *tape, f2b_mark mark, f2b_tensor *const *except, int n);
 
+/** No more ops will read x: free its data now if no backward needs it. NULL and leaves are allowed. */
+void f2b_tape_release(f2b_tensor *x);
+
 /** Set (or add to) the gradient of x before backward: `value` everywhere, or the host array `grad`
  *  of x's type and shape. */
 f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value) F2B_MUST_USE;

@@ -1,0 +1,83 @@
+/* Checks, shape rule and descriptors of linear. */
+#include "autograd/ops/linear/linear_internal.h"
+
+F2B_DECLARE_CPU(f2bi_linear_forward);
+F2B_DECLARE_CPU(f2bi_linear_backward);
+
+/* Without anything trained that multiplies x, backward does not need x: it may be freed early. */
+static const f2b_op op_linear = {
+    .name = "linear", .backward_reads_in = 1u << LINEAR_X,
+    .forward = { F2B_CPU_KERNELS(f2bi_linear_forward) },
+    .backward = { F2B_CPU_KERNELS(f2bi_linear_backward) },
+};
+static const f2b_op op_linear_frozen = {
+    .name = "linear",
+    .forward = { F2B_CPU_KERNELS(f2bi_linear_forward) },
+    .backward = { F2B_CPU_KERNELS(f2bi_linear_backward) },
+};
+
+static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
+{
+    const f2b_tensor *w = p->weight, *a = p->lora_a, *b = p->lora_b;
+    const char *name = w->name ? w->name : "weight";
+    if (w->ndim != 2 || w->shape[1] != f2b_dim(x, -1))
+        return f2b_fail(F2B_ERR_SHAPE, "linear: projection %d: %s is %s, x is %s", i, name,
+                        f2b_tensor_describe(w), f2b_tensor_describe(x));
+    if (p->bias != NULL && (p->bias->ndim != 1 || p->bias->shape[0] != w->shape[0]))
+        return f2b_fail(F2B_ERR_SHAPE, "linear: projection %d: bias of %s is %s, not [%lld]", i, name,
+                        f2b_tensor_describe(p->bias), (long long)w->shape[0]);
+    if ((a == NULL) != (b == NULL))
+        return f2b_fail(F2B_ERR_INVALID, "linear: projection %d: LoRA of %s has only one half", i, name);
+    if (a != NULL && (a->ndim != 2 || b->ndim != 2 || a->shape[1] != w->shape[1] ||
+                      b->shape[0] != w->shape[0] || a->shape[0] != b->shape[1]))
+        return f2b_fail(F2B_ERR_SHAPE, "linear: projection %d: LoRA A %s and B %s do not fit %s", i,
+                        f2b_tensor_describe(a), f2b_tensor_describe(b), f2b_tensor_describe(w));
+    const f2b_dtype trained = x->dtype == F2B_F64 ? F2B_F64 : F2B_F32;
+    const f2b_tensor *all[] = { w, p->bias, a, b };
+    for (int j = 0; j < 4; j++) {
+        if (all[j] == NULL) continue;
+        if (!f2b_dtype_is_float(all[j]->dtype) || (all[j]->requires_grad && all[j]->dtype != trained))
+            return f2b_fail(F2B_ERR_DTYPE, "linear: projection %d: %s cannot be %s here", i,
+                            all[j]->name ? all[j]->name : name, f2b_tensor_describe(all[j]));
+    }
+    return F2B_OK;
+}
+
+f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,
+                            double scale, const f2b_dropout *dropout, f2b_tensor **out)
+{
+    for (int i = 0; i < n; i++) out[i] = NULL;
+    if (x == NULL) return f2b_last_status();
+    F2B_CHECK(n >= 1 && n <= F2B_MAX_PROJECTIONS && x->ndim >= 1);
+    linear_attr attr = { .n = n, .scale = scale };
+    f2b_tensor *in[1 + F2B_MAX_PROJECTIONS * LINEAR_STEP] = { x };
+    bool reads_x = false;
+    for (int i = 0; i < n; i++) {
+        F2B_TRY(check(x, &p[i], i));
+        in[linear_slot(i, LINEAR_WEIGHT)] = p[i].weight;
+        in[linear_slot(i, LINEAR_BIAS)] = p[i].bias;
+        in[linear_slot(i, LINEAR_A)] = p[i].lora_a;
+        in[linear_slot(i, LINEAR_B)] = p[i].lora_b;
+        reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
+        attr.has_dropout |= p[i].lora_a != NULL && dropout != NULL && dropout->p > 0;
+    }
+    if (attr.has_dropout) attr.dropout = *dropout;
+
+    f2b_node *node = f2b_node_new(tape, reads_x ? &op_linear : &op_linear_frozen, x->dtype, in,
+                                  1 + n * LINEAR_STEP, &attr, sizeof attr);
+    int64_t shape[F2B_MAX_DIMS];
+    for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];
+    for (int i = 0; i < n; i++) {
+        shape[x->ndim - 1] = p[i].weight->shape[0];
+        out[i] = f2b_node_out(node, x->dtype, x->ndim, shape);
+    }
+    return f2b_node_run(node);
+}
+
+f2b_tensor *f2b_linear(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight, f2b_tensor *bias)
+{
+    if (x == NULL || weight == NULL) return NULL;
+    f2b_tensor *y;
+    return f2b_linear_group(tape, x, &(f2b_projection){ weight, bias, NULL, NULL }, 1, 0, NULL, &y)
+           == F2B_OK ? y : NULL;
+}

@@ -1,0 +1,41 @@
+#ifndef F2B_AUTOGRAD_OPS_LINEAR_H
+#define F2B_AUTOGRAD_OPS_LINEAR_H
+
+#include "autograd/core/tape.h"
+#include "autograd/ops/dropout/dropout.h"
+
+enum { F2B_MAX_PROJECTIONS = 3 };
+
+/** One projection of a group: a weight, perhaps a bias, perhaps a LoRA pair (both or none). */
+typedef struct f2b_projection {
+    f2b_tensor *weight;     /* [out, in]  any float type */
+    f2b_tensor *bias;       /* [out]      or NULL */
+    f2b_tensor *lora_a;     /* [r, in]    or NULL */
+    f2b_tensor *lora_b;     /* [out, r] */
+} f2b_projection;
+
+/**
+ * Linear projections of the same rows, each with an optional LoRA:
+ *
+ *     y_i = x W_i^T + bias_i + scale * (dropout(x) A_i^T) B_i^T
+ *
+ * The A_i of a group are applied as one skinny product, and one dropout mask serves the group.
+ * A frozen weight gets no gradient and costs none.
+ *
+ * x        [..., in]  compute type; borrowed.
+ * p        [n], n <= F2B_MAX_PROJECTIONS; weights may be stored in any float type, trained ones in
+ *          the type of arithmetic (f32, or f64 with f64 rows).
+ * scale    alpha / r of the LoRA (used where lora_a is given).
+ * dropout  on the LoRA's input only, or NULL; its row keys are borrowed until backward.
+ * out      [n] tensors [..., out_i] in x's type; borrowed from the tape.
+ * errors   F2B_ERR_SHAPE, F2B_ERR_DTYPE naming the projection.
+ * saves    dropout(x) A^T [rows, sum of r]; reads x in backward only if a weight or an A is trained.
+ * source   LoRA: Hu et al. 2021, arXiv:2106.09685; peft tuners/lora/layer.py (but for the shared mask).
+ */
+f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,
+                            double scale, const f2b_dropout *dropout, f2b_tensor **out) F2B_MUST_USE;
+
+/** One projection without LoRA; bias may be NULL. NULL on error or if x is NULL. */
+f2b_tensor *f2b_linear(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight, f2b_tensor *bias);
+
+#endif

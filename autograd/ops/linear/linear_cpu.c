@@ -1,0 +1,235 @@
+/*
+ * CPU kernels of linear. Legend: M rows, I in, O out, r rank of one LoRA, R sum of the ranks of the
+ * group. All the work is in the GEMM (device/cpu/gemm.h); a LoRA is one more term of it.
+ */
+#include <string.h>
+
+#include "autograd/device/cpu/gemm.h"
+#include "autograd/device/cpu/kernel.h"
+#include "autograd/ops/dropout/dropout_internal.h"
+#include "autograd/ops/linear/linear_internal.h"
+
+f2b_kernel KERNEL(f2bi_linear_forward), KERNEL(f2bi_linear_backward);
+
+static int64_t rank_of(const f2b_node *n, int i)
+{
+    const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)];
+    return a != NULL ? a->shape[0] : 0;
+}
+
+static int64_t rank_sum(const f2b_node *n)
+{
+    const linear_attr *attr = n->attr;
+    int64_t R = 0;
+    for (int i = 0; i < attr->n; i++) R += rank_of(n, i);
+    return R;
+}
+
+/* The A_i below each other: a [R,I] in the compute type. */
+static void stack_a(const f2b_node *n, real *a)
+{
+    const linear_attr *attr = n->attr;
+    for (int i = 0; i < attr->n; i++) {
+        const f2b_tensor *t = n->in[linear_slot(i, LINEAR_A)];
+        if (t == NULL) continue;
+        f2b_convert(a, F2B_REAL_DTYPE, t->data, t->dtype, (size_t)f2b_numel(t));
+        a += f2b_numel(t);
+    }
+}
+
+/* xd = dropout(x), or x itself where there is no dropout (xd unused). */
+static const T *dropped(const linear_attr *attr, const T *x, T *xd, int64_t M, int64_t I)
+{
+    if (!attr->has_dropout) return x;
+#pragma omp parallel for schedule(static)
+    for (int64_t m = 0; m < M; m++)
+        f2bi_dropout_row(&attr->dropout, m, I, x + m * I, xd + m * I);
+    return xd;
+}
+
+static void add_flops(f2b_node *n, double passes, double skinny)
+{
+    const linear_attr *attr = n->attr;
+    const double M = (double)f2b_rows(n->in[0]), I = (double)f2b_dim(n->in[0], -1);
+    for (int i = 0; i < attr->n; i++) {
+        const double O = (double)f2b_dim(n->out[i], -1), r = (double)rank_of(n, i);
+        n->flops += 2 * M * (passes * I * O + skinny * r * (I + O));
+    }
+}
+
+f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
+{
+    const linear_attr *attr = n->attr;
+    const f2b_tensor *x = n->in[LINEAR_X];
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = rank_sum(n);
+    const T *x_data = x->data;
+    T *h = NULL;                        /* h [M,R] = dropout(x) A^T */
+    char *scratch = NULL;
+    if (R > 0) {
+        void *saved;
+        F2B_TRY(f2b_node_save(n, 0, (size_t)(M * R) * sizeof(T), &saved));
+        const int64_t a_bytes = R * I * (int64_t)sizeof(real);
+        const int64_t x_bytes = attr->has_dropout ? M * I * (int64_t)sizeof(T) : 0;
+        scratch = f2b_alloc_host((size_t)(a_bytes + x_bytes + M * R * (int64_t)sizeof(T)),
+                                 F2B_TAG_SCRATCH);
+        if (scratch == NULL) return F2B_ERR_MEMORY;
+        real *a = (real *)scratch;
+        T *xd = (T *)(scratch + a_bytes);
+        h = saved != NULL ? saved : (T *)(scratch + a_bytes + x_bytes);
+        stack_a(n, a);
+        const f2b_gemm_term term = { dropped(attr, x_data, xd, M, I), F2B_KERNEL_DTYPE, I, 1,
+                                     a, F2B_REAL_DTYPE, 1, I, I, 1.0 };
+        const f2b_status status = f2bi_gemm(n->dtype, M, R, &term, 1,
+                                            (f2b_gemm_out){ h, F2B_KERNEL_DTYPE, R, 1, 0, NULL, 0 });
+        if (status != F2B_OK) {
+            f2b_free(scratch);
+            return status;
+        }
+    }
+    f2b_status status = F2B_OK;
+    for (int i = 0; i < attr->n && status == F2B_OK; i++) {
+        const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+        const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
+        const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
+        const int64_t O = w->shape[0], r = rank_of(n, i);
+        f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0 } };
+        if (r > 0) {
+            terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r,
+                                        attr->scale };
+            h += r;
+        }
+        status = f2bi_gemm(n->dtype, M, O, terms, r > 0 ? 2 : 1,
+                           (f2b_gemm_out){ n->out[i]->data, F2B_KERNEL_DTYPE, O, 1, 0,
+                                           bias ? bias->data : NULL, bias ? bias->dtype : 0 });
+    }
+    f2b_free(scratch);
+    add_flops(n, 1, 1);
+    return status;
+}
+
+/* db += sum over rows of dy: each thread has columns of its own and adds rows in order. */
+static void add_column_sums(real *db, const T *dy, int64_t M, int64_t O)
+{
+    enum { WIDE = 128 };
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < O; o += WIDE) {
+        double sum[WIDE] = { 0 };
+        const int64_t n = O - o < WIDE ? O - o : WIDE;
+        for (int64_t m = 0; m < M; m++)
+            for (int64_t j = 0; j < n; j++) sum[j] += (double)LOAD(dy[m * O + o + j]);
+        for (int64_t j = 0; j < n; j++) db[o + j] += (real)sum[j];
+    }
+}
+
+/* Trained weight and bias: dW [O,I] += dy^T x, db += column sums of dy. */
+static f2b_status weight_gradients(f2b_node *n, int i, const T *x, int64_t M, int64_t I)
+{
+    const int64_t O = f2b_dim(n->out[i], -1);
+    const T *dy = n->out[i]->grad;
+    real *dw = f2b_node_grad(n, linear_slot(i, LINEAR_WEIGHT), NULL);
+    real *db = f2b_node_grad(n, linear_slot(i, LINEAR_BIAS), NULL);
+    if (db != NULL) add_column_sums(db, dy, M, O);
+    if (dw == NULL) return F2B_OK;
+    const f2b_gemm_term term = { dy, F2B_KERNEL_DTYPE, 1, O, x, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
+    n->flops += 2.0 * (double)M * (double)I * (double)O;
+    return f2bi_gemm(n->dtype, O, I, &term, 1, (f2b_gemm_out){ dw, F2B_REAL_DTYPE, I, 1, 1, NULL, 0 });
+}
+
+/* dh [M,R] = scale * dy B, and dB [O,r] += scale * dy^T h. dB is computed as its transpose, so that
+ * the wide operand dy is read in place. */
+static f2b_status lora_b_gradients(f2b_node *n, real *dh, int64_t M, int64_t R)
+{
+    const linear_attr *attr = n->attr;
+    const T *h = n->saved[0];
+    for (int i = 0; i < attr->n; i++) {
+        const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
+        if (b == NULL) continue;
+        const int64_t O = b->shape[0], r = b->shape[1];
+        const T *dy = n->out[i]->grad;
+        const f2b_gemm_term to_h = { dy, F2B_KERNEL_DTYPE, O, 1, b->data, b->dtype, r, 1, O,
+                                     attr->scale };
+        F2B_TRY(f2bi_gemm(n->dtype, M, r, &to_h, 1,
+                          (f2b_gemm_out){ dh, F2B_REAL_DTYPE, R, 1, 0, NULL, 0 }));
+        real *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
+        if (db != NULL) {
+            const f2b_gemm_term to_b = { h, F2B_KERNEL_DTYPE, 1, R, dy, F2B_KERNEL_DTYPE, O, 1, M,
+                                         attr->scale };
+            F2B_TRY(f2bi_gemm(n->dtype, r, O, &to_b, 1,
+                              (f2b_gemm_out){ db, F2B_REAL_DTYPE, 1, r, 1, NULL, 0 }));
+        }
+        h += r, dh += r;
+    }
+    return F2B_OK;
+}
+
+/* dA_i [r,I] += dh_i^T dropout(x): one product for the group, then added to each. */
+static f2b_status lora_a_gradients(f2b_node *n, const real *dh, T *space, real *da, int64_t M,
+                                   int64_t I, int64_t R)
+{
+    const linear_attr *attr = n->attr;
+    bool wanted = false;
+    for (int i = 0; i < attr->n; i++) wanted |= n->wants >> linear_slot(i, LINEAR_A) & 1;
+    if (!wanted) return F2B_OK;
+    const T *xd = dropped(attr, n->in[LINEAR_X]->data, space, M, I);
+    const f2b_gemm_term term = { dh, F2B_REAL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
+    F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, (f2b_gemm_out){ da, F2B_REAL_DTYPE, I, 1, 0, NULL, 0 }));
+    for (int i = 0; i < attr->n; i++) {
+        const int64_t count = rank_of(n, i) * I;
+        real *grad = f2b_node_grad(n, linear_slot(i, LINEAR_A), NULL);
+        for (int64_t j = 0; grad != NULL && j < count; j++) grad[j] += da[j];
+        da += count;
+    }
+    return F2B_OK;
+}
+
+/* dx += sum of dy_i W_i + mask * (dh A), all in one pass over dx where there is no mask. */
+static f2b_status input_gradient(f2b_node *n, const real *dh, const real *a, T *dxd, int64_t M,
+                                 int64_t I, int64_t R)
+{
+    const linear_attr *attr = n->attr;
+    bool fresh;
+    T *dx = f2b_node_grad(n, LINEAR_X, &fresh);
+    if (dx == NULL) return F2B_OK;
+    f2b_gemm_term terms[F2B_MAX_PROJECTIONS + 1];
+    int n_terms = 0;
+    for (int i = 0; i < attr->n; i++) {
+        const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+        const int64_t O = w->shape[0];
+        terms[n_terms++] = (f2b_gemm_term){ n->out[i]->grad, F2B_KERNEL_DTYPE, O, 1,
+                                            w->data, w->dtype, I, 1, O, 1.0 };
+    }
+    const f2b_gemm_term lora = { dh, F2B_REAL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
+    if (R > 0 && !attr->has_dropout) terms[n_terms++] = lora;
+    F2B_TRY(f2bi_gemm(n->dtype, M, I, terms, n_terms,
+                      (f2b_gemm_out){ dx, F2B_KERNEL_DTYPE, I, 1, fresh ? 0 : 1, NULL, 0 }));
+    if (R == 0 || !attr->has_dropout) return F2B_OK;
+    F2B_TRY(f2bi_gemm(n->dtype, M, I, &lora, 1,
+                      (f2b_gemm_out){ dxd, F2B_KERNEL_DTYPE, I, 1, 0, NULL, 0 }));
+#pragma omp parallel for schedule(static)
+    for (int64_t m = 0; m < M; m++)
+        f2bi_dropout_row_backward(&attr->dropout, m, I, dxd + m * I, dx + m * I, false);
+    return F2B_OK;
+}
+
+f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
+{
+    const linear_attr *attr = n->attr;
+    const f2b_tensor *x = n->in[LINEAR_X];
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = rank_sum(n);
+    for (int i = 0; i < attr->n; i++) F2B_TRY(weight_gradients(n, i, x->data, M, I));
+    add_flops(n, n->wants & 1 ? 1 : 0, 2);
+    if (R == 0) return input_gradient(n, NULL, NULL, NULL, M, I, 0);
+
+    const int64_t stack = R * I, drop = attr->has_dropout ? M * I : 0;
+    char *scratch = f2b_alloc_host((size_t)(M * R + 2 * stack) * sizeof(real) +
+                                   (size_t)drop * sizeof(T), F2B_TAG_SCRATCH);
+    if (scratch == NULL) return F2B_ERR_MEMORY;
+    real *dh = (real *)scratch, *a = dh + M * R, *da = a + stack;
+    T *xd = (T *)(da + stack);
+    stack_a(n, a);
+    f2b_status status = lora_b_gradients(n, dh, M, R);
+    if (status == F2B_OK) status = lora_a_gradients(n, dh, xd, da, M, I, R);
+    if (status == F2B_OK) status = input_gradient(n, dh, a, xd, M, I, R);
+    f2b_free(scratch);
+    return status;
+}

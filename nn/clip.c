@@ -1,0 +1,260 @@
+/* See clip.h. */
+#include "nn/clip.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "autograd/ops/add/add.h"
+#include "autograd/ops/gelu/gelu.h"
+#include "autograd/ops/layer_norm/layer_norm.h"
+#include "autograd/ops/patch_embedding/patch_embedding.h"
+#include "autograd/ops/quick_gelu/quick_gelu.h"
+#include "autograd/ops/rows/rows.h"
+#include "autograd/ops/vision_embed/vision_embed.h"
+
+/* ---- Building ---- */
+
+typedef struct builder {
+    f2b_weights *w;
+    bool trained;
+    const f2b_lora_plan *lora;
+    f2b_status status;
+} builder;
+
+static const f2b_init normal = { F2B_INIT_NORMAL, 0.02 };
+static const f2b_init one = { F2B_INIT_CONSTANT, 1 }, zero = { F2B_INIT_CONSTANT, 0 };
+
+static f2b_tensor *tensor(builder *b, const char *name, int ndim, const int64_t *shape, f2b_init init)
+{
+    if (b->status != F2B_OK) return NULL;
+    char full[256];
+    snprintf(full, sizeof full, "vision_tower.vision_model.%s", name);
+    f2b_tensor *t = f2b_weights_get(b->w, full, ndim, shape, init, b->trained, F2B_GROUP_VISION_TOWER);
+    if (t == NULL) b->status = f2b_last_status();
+    return t;
+}
+
+static void norm(builder *b, int64_t layer, const char *name, int64_t d, f2b_tensor **w, f2b_tensor **bias)
+{
+    char full[160];
+    snprintf(full, sizeof full, "encoder.layers.%lld.%s.weight", (long long)layer, name);
+    *w = tensor(b, full, 1, &d, one);
+    snprintf(full, sizeof full, "encoder.layers.%lld.%s.bias", (long long)layer, name);
+    *bias = tensor(b, full, 1, &d, zero);
+}
+
+static void linear(builder *b, f2b_adapted_linear *l, int64_t layer, const char *name, int64_t out,
+                   int64_t in)
+{
+    char full[160], module[256];
+    snprintf(full, sizeof full, "encoder.layers.%lld.%s.weight", (long long)layer, name);
+    l->weight = tensor(b, full, 2, (int64_t[]){ out, in }, normal);
+    snprintf(full, sizeof full, "encoder.layers.%lld.%s.bias", (long long)layer, name);
+    l->bias = tensor(b, full, 1, &out, zero);
+    snprintf(module, sizeof module, "vision_tower.vision_model.encoder.layers.%lld.%s",
+             (long long)layer, name);
+    if (b->status == F2B_OK && b->lora != NULL)
+        b->status = f2b_adapted_linear_add_lora(l, b->w, module, b->lora);
+}
+
+static void build_layer(builder *b, f2b_clip_layer *l, int64_t i, const f2b_vision_config *c)
+{
+    const int64_t d = c->hidden;
+    norm(b, i, "layer_norm1", d, &l->norm1_w, &l->norm1_b);
+    norm(b, i, "layer_norm2", d, &l->norm2_w, &l->norm2_b);
+    linear(b, &l->q, i, "self_attn.q_proj", d, d);
+    linear(b, &l->k, i, "self_attn.k_proj", d, d);
+    linear(b, &l->v, i, "self_attn.v_proj", d, d);
+    linear(b, &l->out, i, "self_attn.out_proj", d, d);
+    linear(b, &l->fc1, i, "mlp.fc1", c->intermediate, d);
+    linear(b, &l->fc2, i, "mlp.fc2", d, c->intermediate);
+}
+
+f2b_clip *f2b_clip_new(const f2b_model_config *config, f2b_weights *weights, bool trained,
+                       const f2b_lora_plan *lora)
+{
+    const f2b_vision_config *c = &config->vision;
+    const int64_t d = c->hidden, positions = f2b_vision_patches(c) + 1;
+    f2b_clip *m = f2b_calloc(1, sizeof *m, F2B_TAG_OTHER);
+    if (m == NULL) return NULL;
+    m->config = *c;
+    m->feature_layers = config->feature_layer;
+    m->keep_cls = config->keep_cls;
+    m->layers = f2b_calloc((size_t)m->feature_layers + 1, sizeof *m->layers, F2B_TAG_OTHER);
+    builder b = { weights, trained, lora, m->layers ? F2B_OK : F2B_ERR_MEMORY };
+    m->class_embedding = tensor(&b, "embeddings.class_embedding", 1, &d, normal);
+    m->patch_weight = tensor(&b, "embeddings.patch_embedding.weight", 4,
+                             (int64_t[]){ d, 3, c->patch, c->patch }, normal);
+    m->positions = tensor(&b, "embeddings.position_embedding.weight", 2,
+                          (int64_t[]){ positions, d }, normal);
+    m->pre_norm_w = tensor(&b, "pre_layrnorm.weight", 1, &d, one);
+    m->pre_norm_b = tensor(&b, "pre_layrnorm.bias", 1, &d, zero);
+    for (int64_t i = 0; i < m->feature_layers && b.status == F2B_OK; i++)
+        build_layer(&b, &m->layers[i], i, c);
+    if (b.status != F2B_OK) {
+        f2b_clip_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void f2b_clip_free(f2b_clip *m)
+{
+    if (m == NULL) return;
+    f2b_free(m->layers);
+    f2b_free(m);
+}
+
+/* ---- Running ---- */
+
+/* Dropout places of the tower start far above the language model's. */
+enum { CLIP_PLACES = 1 << 28, PLACE_QKV = 0, PLACE_OUT, PLACE_FC1, PLACE_FC2, PLACES_A_LAYER = 8 };
+
+typedef struct clip_run {
+    const f2b_clip *model;
+    const f2b_clip_pass *pass;
+    f2b_attention_layout layout;
+    const uint64_t *row_keys;
+    int64_t layer;
+} clip_run;
+
+static f2b_status project(f2b_tape *tape, const clip_run *r, int place, f2b_tensor *x,
+                          const f2b_adapted_linear *const *l, int n, f2b_tensor **out)
+{
+    f2b_projection p[F2B_MAX_PROJECTIONS];
+    for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(l[i], F2B_STAGE_COMPRESSION);
+    const f2b_dropout dropout = { r->pass->dropout.p, r->pass->dropout.seed, r->pass->dropout.step,
+                                  CLIP_PLACES + (uint32_t)(r->layer * PLACES_A_LAYER + place),
+                                  r->row_keys };
+    return f2b_linear_group(tape, x, p, n, r->pass->lora_scale, &dropout, out);
+}
+
+static f2b_tensor *activate(f2b_tape *tape, f2b_activation a, f2b_tensor *x)
+{
+    return a == F2B_ACTIVATION_QUICK_GELU ? f2b_quick_gelu(tape, x) : f2b_gelu(tape, x);
+}
+
+static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *const *in,
+                             f2b_tensor **out)
+{
+    const clip_run *r = context;
+    const f2b_clip_layer *l = &r->model->layers[r->layer];
+    const f2b_vision_config *c = &r->model->config;
+    const int64_t head_dim = c->hidden / c->heads;
+    const f2b_mark mark = f2b_tape_mark(tape);
+    f2b_tensor *qkv[3], *o, *h1, *h2;
+    f2b_tensor *x = f2b_layer_norm(tape, in[0], l->norm1_w, l->norm1_b, c->layer_norm_eps);
+    F2B_TRY(project(tape, r, PLACE_QKV, x, (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3,
+                    qkv));
+    f2b_tensor *a = f2b_attention(tape, qkv[0], qkv[1], qkv[2], &r->layout, head_dim,
+                                  1.0 / sqrt((double)head_dim));
+    F2B_TRY(project(tape, r, PLACE_OUT, a, (const f2b_adapted_linear *[]){ &l->out }, 1, &o));
+    f2b_tensor *y = f2b_add(tape, in[0], o);
+    x = f2b_layer_norm(tape, y, l->norm2_w, l->norm2_b, c->layer_norm_eps);
+    F2B_TRY(project(tape, r, PLACE_FC1, x, (const f2b_adapted_linear *[]){ &l->fc1 }, 1, &h1));
+    h1 = activate(tape, c->activation, h1);
+    F2B_TRY(project(tape, r, PLACE_FC2, h1, (const f2b_adapted_linear *[]){ &l->fc2 }, 1, &h2));
+    out[0] = f2b_add(tape, y, h2);
+    if (out[0] == NULL) return f2b_last_status();
+    f2b_tape_release_since(tape, mark, out, 1);
+    return F2B_OK;
+}
+
+/* Rows of n images of the tower, bidirectional, `rows` each; which rows come out; which go in. */
+typedef struct clip_rows {
+    f2b_attention_layout layout;
+    f2b_tensor *from, *out, *keys;
+} clip_rows;
+
+static f2b_status lay_out(f2b_tape *tape, const f2b_clip *m, int64_t n, int64_t K,
+                          const uint64_t *image_keys, clip_rows *r)
+{
+    const int64_t base = f2b_vision_patches(&m->config) + 1, rows = base + K;
+    const int64_t first = K > 0 ? base : m->keep_cls ? 0 : 1, outs = rows - first;
+#define KEPT(type, ...) f2b_tape_keep(f2b_tape_tensor(tape, type, __VA_ARGS__))
+    r->layout.q_start = KEPT(F2B_I32, 1, (int64_t[]){ n + 1 });
+    r->layout.k_start = KEPT(F2B_I32, 1, (int64_t[]){ n });
+    r->layout.k_count = KEPT(F2B_I32, 1, (int64_t[]){ n });
+    r->layout.limit = KEPT(F2B_I32, 1, (int64_t[]){ n * rows });
+    r->from = KEPT(F2B_I32, 2, (int64_t[]){ n * rows, 2 });
+    r->out = KEPT(F2B_I32, 1, (int64_t[]){ n * outs });
+    r->keys = KEPT(F2B_U8, 1, (int64_t[]){ n * rows * (int64_t)sizeof(uint64_t) });
+#undef KEPT
+    if (!r->layout.q_start || !r->layout.k_start || !r->layout.k_count || !r->layout.limit ||
+        !r->from || !r->out || !r->keys)
+        return f2b_last_status();
+    int32_t *limit = r->layout.limit->data, *from = r->from->data, *out = r->out->data;
+    uint64_t *keys = r->keys->data;
+    ((int32_t *)r->layout.q_start->data)[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ((int32_t *)r->layout.q_start->data)[i + 1] = (int32_t)((i + 1) * rows);
+        ((int32_t *)r->layout.k_start->data)[i] = (int32_t)(i * rows);
+        ((int32_t *)r->layout.k_count->data)[i] = (int32_t)rows;
+        for (int64_t j = 0; j < rows; j++) {
+            const int64_t row = i * rows + j;
+            limit[row] = (int32_t)rows;
+            from[2 * row] = j >= base;
+            from[2 * row + 1] = (int32_t)(j >= base ? j - base : i * base + j);
+            keys[row] = (image_keys != NULL ? image_keys[i] << 24 : 0) | (uint64_t)j;
+            if (j >= first) out[i * outs + j - first] = (int32_t)row;
+        }
+    }
+    return F2B_OK;
+}
+
+f2b_tensor *f2b_clip_forward(f2b_tape *tape, const f2b_clip *m, f2b_tensor *images,
+                             const f2b_clip_pass *pass)
+{
+    if (images == NULL) return NULL;
+    const f2b_vision_config *c = &m->config;
+    clip_rows rows;
+    const int64_t K = pass->summary != NULL ? pass->summary->shape[0] : 0;
+    if (lay_out(tape, m, images->shape[0], K, pass->image_keys, &rows) != F2B_OK) return NULL;
+    const f2b_mark mark = f2b_tape_mark(tape);
+    f2b_tensor *x = f2b_patch_embedding(tape, images, m->patch_weight, pass->act);
+    x = f2b_vision_embed(tape, x, m->class_embedding, m->positions);
+    if (K > 0 && x != NULL)
+        x = f2b_rows_assemble(tape, pass->act, (f2b_tensor *[]){ x, pass->summary }, 2, rows.from);
+    x = f2b_layer_norm(tape, x, m->pre_norm_w, m->pre_norm_b, c->layer_norm_eps);
+    clip_run run = { m, pass, rows.layout, rows.keys->data, 0 };
+    if (x == NULL) return NULL;
+    f2b_tape_release_since(tape, mark, &x, 1);
+    for (; run.layer < m->feature_layers; run.layer++) {
+        f2b_tensor *y = NULL;
+        const f2b_status status = pass->checkpoint
+            ? f2b_tape_segment(tape, layer_body, &run, sizeof run, &x, 1, &y, 1)
+            : layer_body(tape, &run, &x, &y);
+        if (status != F2B_OK) return NULL;
+        f2b_tape_release(x);
+        x = y;
+    }
+    f2b_tensor *y = f2b_rows_gather(tape, x, rows.out);
+    f2b_tape_release(x);
+    return y;
+}
+
+/* ---- Projector ---- */
+
+f2b_status f2b_projector_build(f2b_projector *p, const f2b_model_config *config,
+                               f2b_weights *w, bool trained)
+{
+    const int64_t in = config->vision.hidden, d = config->text.hidden;
+    const f2b_init init = { F2B_INIT_NORMAL, config->text.initializer_range };
+    const f2b_parameter_group group = F2B_GROUP_PROJECTOR;
+    p->activation = config->projector_activation;
+    p->w1 = f2b_weights_get(w, "multi_modal_projector.linear_1.weight", 2, (int64_t[]){ d, in }, init,
+                            trained, group);
+    p->b1 = p->w1 ? f2b_weights_get(w, "multi_modal_projector.linear_1.bias", 1, &d, zero, trained,
+                                    group) : NULL;
+    p->w2 = p->b1 ? f2b_weights_get(w, "multi_modal_projector.linear_2.weight", 2,
+                                    (int64_t[]){ d, d }, init, trained, group) : NULL;
+    p->b2 = p->w2 ? f2b_weights_get(w, "multi_modal_projector.linear_2.bias", 1, &d, zero, trained,
+                                    group) : NULL;
+    return p->b2 != NULL ? F2B_OK : f2b_last_status();
+}
+
+f2b_tensor *f2b_projector_forward(f2b_tape *tape, const f2b_projector *p, f2b_tensor *x)
+{
+    f2b_tensor *h = f2b_linear(tape, x, p->w1, p->b1);
+    return f2b_linear(tape, activate(tape, p->activation, h), p->w2, p->b2);
+}

@@ -1,0 +1,230 @@
+/* See llama.h. A layer is one segment body, so that checkpointing is a flag of the pass. */
+#include "nn/llama.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "autograd/ops/add/add.h"
+#include "autograd/ops/rms_norm/rms_norm.h"
+#include "autograd/ops/rope/rope.h"
+#include "autograd/ops/rows/rows.h"
+#include "autograd/ops/rows_store/rows_store.h"
+#include "autograd/ops/silu_mul/silu_mul.h"
+
+/* ---- Building ---- */
+
+typedef struct builder {
+    f2b_weights *w;
+    const f2b_llama_options *o;
+    double std;
+    f2b_status status;
+} builder;
+
+static f2b_tensor *tensor(builder *b, const char *name, int ndim, const int64_t *shape)
+{
+    if (b->status != F2B_OK) return NULL;
+    const f2b_init init = ndim == 1 ? (f2b_init){ F2B_INIT_CONSTANT, 1.0 }
+                                    : (f2b_init){ F2B_INIT_NORMAL, b->std };
+    f2b_tensor *t = f2b_weights_get(b->w, name, ndim, shape, init, b->o->trained,
+                                    F2B_GROUP_LANGUAGE_MODEL);
+    if (t == NULL) b->status = f2b_last_status();
+    return t;
+}
+
+static f2b_tensor *norm_weight(builder *b, int64_t layer, const char *name, int64_t d)
+{
+    char full[128];
+    snprintf(full, sizeof full, "language_model.model.layers.%lld.%s.weight", (long long)layer, name);
+    return tensor(b, full, 1, &d);
+}
+
+static void projection(builder *b, f2b_adapted_linear *l, int64_t layer, const char *block,
+                       f2b_lora_target target, const char *name, int64_t out, int64_t in)
+{
+    char module[128], full[160];
+    snprintf(module, sizeof module, "language_model.model.layers.%lld.%s.%s", (long long)layer,
+             block, name);
+    snprintf(full, sizeof full, "%s.weight", module);
+    l->weight = tensor(b, full, 2, (int64_t[]){ out, in });
+    if (b->status == F2B_OK && (b->o->targets >> target & 1))
+        b->status = f2b_adapted_linear_add_lora(l, b->w, module, &b->o->lora);
+}
+
+static void build_layer(builder *b, f2b_llama_layer *l, int64_t i, const f2b_text_config *c)
+{
+    const int64_t d = c->hidden, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    l->input_norm = norm_weight(b, i, "input_layernorm", d);
+    l->post_norm = norm_weight(b, i, "post_attention_layernorm", d);
+    projection(b, &l->q, i, "self_attn", F2B_LORA_Q, "q_proj", q, d);
+    projection(b, &l->k, i, "self_attn", F2B_LORA_K, "k_proj", kv, d);
+    projection(b, &l->v, i, "self_attn", F2B_LORA_V, "v_proj", kv, d);
+    projection(b, &l->o, i, "self_attn", F2B_LORA_O, "o_proj", d, q);
+    projection(b, &l->gate, i, "mlp", F2B_LORA_GATE, "gate_proj", c->intermediate, d);
+    projection(b, &l->up, i, "mlp", F2B_LORA_UP, "up_proj", c->intermediate, d);
+    projection(b, &l->down, i, "mlp", F2B_LORA_DOWN, "down_proj", d, c->intermediate);
+}
+
+f2b_llama *f2b_llama_new(const f2b_text_config *config, f2b_weights *weights,
+                         const f2b_llama_options *options)
+{
+    f2b_llama *m = f2b_calloc(1, sizeof *m, F2B_TAG_OTHER);
+    if (m == NULL) return NULL;
+    m->config = *config;
+    m->layers = f2b_calloc((size_t)config->layers, sizeof *m->layers, F2B_TAG_OTHER);
+    builder b = { weights, options, config->initializer_range, m->layers ? F2B_OK : F2B_ERR_MEMORY };
+    const int64_t table[] = { config->vocab, config->hidden };
+    m->embed = tensor(&b, "language_model.model.embed_tokens.weight", 2, table);
+    for (int64_t i = 0; i < config->layers && b.status == F2B_OK; i++)
+        build_layer(&b, &m->layers[i], i, config);
+    m->norm = tensor(&b, "language_model.model.norm.weight", 1, &config->hidden);
+    m->head = config->tied_head ? m->embed : tensor(&b, "language_model.lm_head.weight", 2, table);
+    if (b.status == F2B_OK)
+        m->rope = f2b_rope_table(weights->device, weights->master, config->rope_theta,
+                                 config->head_dim, config->max_positions);
+    if (m->rope == NULL) {
+        f2b_llama_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void f2b_llama_free(f2b_llama *m)
+{
+    if (m == NULL) return;
+    f2b_tensor_free(m->rope);
+    f2b_free(m->layers);
+    f2b_free(m);
+}
+
+/* ---- Running ---- */
+
+typedef struct layer_context {
+    const f2b_llama *model;
+    const f2b_pass *pass;
+    int64_t layer;
+} layer_context;
+
+/* Dropout places of a layer; projections that share their input share a mask. */
+enum { PLACE_QKV, PLACE_O, PLACE_GATE_UP, PLACE_DOWN, PLACES_A_LAYER = 8 };
+
+static f2b_dropout dropout_at(const f2b_pass *pass, const f2b_row_set *rows, int64_t layer, int place)
+{
+    return (f2b_dropout){ pass->dropout.p, pass->dropout.seed, pass->dropout.step,
+                          pass->place + (uint32_t)(layer * PLACES_A_LAYER + place), rows->row_keys };
+}
+
+static f2b_status project(f2b_tape *tape, f2b_tensor *x, const f2b_pass *pass,
+                          const f2b_row_set *rows, int64_t layer, int place,
+                          const f2b_adapted_linear *const *linears, int n, f2b_tensor **out)
+{
+    f2b_projection p[F2B_MAX_PROJECTIONS];
+    for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(linears[i], pass->stage);
+    const f2b_dropout dropout = dropout_at(pass, rows, layer, place);
+    return f2b_linear_group(tape, x, p, n, pass->lora_scale, &dropout, out);
+}
+
+static f2b_status into_cache(f2b_tape *tape, const f2b_pass *pass, int64_t layer, f2b_tensor **k,
+                             f2b_tensor **v)
+{
+    if (pass->cache == NULL) return F2B_OK;
+    F2B_TRY(f2b_rows_store(tape, pass->cache->k[layer], pass->cache_rows, *k));
+    F2B_TRY(f2b_rows_store(tape, pass->cache->v[layer], pass->cache_rows, *v));
+    *k = pass->cache->k[layer], *v = pass->cache->v[layer];
+    return F2B_OK;
+}
+
+/* Attention block: x + o_proj(attention(norm(x))). In the last layer queries are only the wanted
+ * rows; keys and values are always all rows. */
+static f2b_tensor *attention_block(f2b_tape *tape, const f2b_llama *m, const f2b_pass *pass,
+                                   int64_t i, f2b_tensor *x, const f2b_row_set *queries)
+{
+    const f2b_llama_layer *l = &m->layers[i];
+    const double scale = 1.0 / sqrt((double)m->config.head_dim);
+    f2b_tensor *h = f2b_rms_norm(tape, x, l->input_norm, m->config.rms_eps);
+    f2b_tensor *qkv[3], *o;
+    if (queries->index == NULL) {
+        if (project(tape, h, pass, pass->rows, i, PLACE_QKV,
+                    (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3, qkv) != F2B_OK)
+            return NULL;
+    } else {
+        f2b_tensor *hq = f2b_rows_gather(tape, h, queries->index);
+        x = f2b_rows_gather(tape, x, queries->index);
+        if (project(tape, hq, pass, queries, i, PLACE_QKV,
+                    (const f2b_adapted_linear *[]){ &l->q }, 1, qkv) != F2B_OK ||
+            project(tape, h, pass, pass->rows, i, PLACE_QKV,
+                    (const f2b_adapted_linear *[]){ &l->k, &l->v }, 2, qkv + 1) != F2B_OK)
+            return NULL;
+    }
+    f2b_tensor *q = f2b_rope(tape, qkv[0], m->rope, queries->positions);
+    f2b_tensor *k = f2b_rope(tape, qkv[1], m->rope, pass->rows->positions), *v = qkv[2];
+    if (k == NULL || into_cache(tape, pass, i, &k, &v) != F2B_OK) return NULL;
+    f2b_tensor *a = f2b_attention(tape, q, k, v, &queries->layout, m->config.head_dim, scale);
+    if (project(tape, a, pass, queries, i, PLACE_O, (const f2b_adapted_linear *[]){ &l->o }, 1,
+                &o) != F2B_OK)
+        return NULL;
+    return f2b_add(tape, x, o);
+}
+
+static f2b_tensor *mlp_block(f2b_tape *tape, const f2b_llama *m, const f2b_pass *pass, int64_t i,
+                             f2b_tensor *x, const f2b_row_set *rows)
+{
+    const f2b_llama_layer *l = &m->layers[i];
+    f2b_tensor *h = f2b_rms_norm(tape, x, l->post_norm, m->config.rms_eps);
+    f2b_tensor *gate_up[2], *down;
+    if (project(tape, h, pass, rows, i, PLACE_GATE_UP,
+                (const f2b_adapted_linear *[]){ &l->gate, &l->up }, 2, gate_up) != F2B_OK)
+        return NULL;
+    f2b_tensor *y = f2b_silu_mul(tape, gate_up[0], gate_up[1]);
+    if (project(tape, y, pass, rows, i, PLACE_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
+                &down) != F2B_OK)
+        return NULL;
+    return f2b_add(tape, x, down);
+}
+
+static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *const *in,
+                             f2b_tensor **out)
+{
+    const layer_context *c = context;
+    const bool last = c->layer + 1 == c->model->config.layers;
+    const f2b_row_set *rows = last ? c->pass->wanted : c->pass->rows;
+    const f2b_mark mark = f2b_tape_mark(tape);
+    f2b_tensor *x = attention_block(tape, c->model, c->pass, c->layer, in[0], rows);
+    if (x == NULL) return f2b_last_status();
+    out[0] = mlp_block(tape, c->model, c->pass, c->layer, x, rows);
+    if (out[0] == NULL) return f2b_last_status();
+    f2b_tape_release_since(tape, mark, out, 1);
+    return F2B_OK;
+}
+
+f2b_tensor *f2b_llama_forward(f2b_tape *tape, const f2b_llama *m, f2b_tensor *x, const f2b_pass *pass)
+{
+    if (x == NULL) return NULL;
+    for (int64_t i = 0; i < m->config.layers; i++) {
+        const layer_context context = { m, pass, i };
+        f2b_tensor *y = NULL;
+        const f2b_status status = pass->checkpoint
+            ? f2b_tape_segment(tape, layer_body, &context, sizeof context, &x, 1, &y, 1)
+            : layer_body(tape, &context, &x, &y);
+        if (status != F2B_OK) return NULL;
+        f2b_tape_release(x);
+        x = y;
+    }
+    if (!pass->final_norm) return x;
+    f2b_tensor *y = f2b_rms_norm(tape, x, m->norm, m->config.rms_eps);
+    f2b_tape_release(x);
+    return y;
+}
+
+/* What backward reads of one layer: inputs of norms, q, k, v, o of attention, gate, up and their
+ * product, and the LoRA's inner rows; see each op's contract. */
+int64_t f2b_llama_saved_bytes_per_row(const f2b_llama *m, f2b_stage stage, int64_t act)
+{
+    const f2b_text_config *c = &m->config;
+    const int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const f2b_llama_layer *l = &m->layers[0];
+    const f2b_adapted_linear *all[] = { &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down };
+    int64_t rank = 0;
+    for (int i = 0; i < 7; i++)
+        if (all[i]->lora[stage].a != NULL) rank += all[i]->lora[stage].a->shape[0];
+    return act * (4 * c->hidden + 2 * q + 2 * kv + 3 * c->intermediate + rank) + 4 * c->heads;
+}

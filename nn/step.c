@@ -1,0 +1,309 @@
+/* See step.h. A chunk is a micro-batch: consecutive samples that go through one tape. */
+#include "nn/step.h"
+
+#include "autograd/ops/contrastive/contrastive.h"
+#include "autograd/ops/rows/rows.h"
+
+typedef struct stepper {
+    f2b_model *model;
+    const f2b_step_input *in;
+    f2b_step_result *result;
+    f2b_tape *tape;
+    bool train;
+    int64_t *first;             /* [chunks + 1] sample numbers */
+    int64_t chunks;
+    f2b_tensor *ev, *et;        /* GradCache: embeddings of the whole batch [n, d], with gradients */
+} stepper;
+
+/* One chunk on the tape; the frames stay until its backward has run. */
+typedef struct chunk {
+    int64_t first, n, images;   /* samples; how many have an image */
+    f2b_pass_frame tower, compress, embed, generate;
+    f2b_pack_item *prompts;     /* pass 1: image prompts, then captions */
+    f2b_pack_item *answers;     /* pass 2 */
+    int64_t n_prompts, n_answers;
+    uint64_t *image_keys;
+    f2b_tensor *embeddings;     /* [n_prompts, d], or NULL */
+    f2b_tensor *loss_ar;        /* sum over labels, or NULL */
+} chunk;
+
+static uint64_t image_key(int64_t sample) { return (uint64_t)sample * 2; }
+static uint64_t caption_key(int64_t sample) { return (uint64_t)sample * 2 + 1; }
+
+static f2b_pack_item item_of(f2b_tokens t, int64_t image, bool summary, uint64_t key)
+{
+    return (f2b_pack_item){ t.ids, t.labels, t.n, image, summary, key };
+}
+
+/* ---- Planning ---- */
+
+static int64_t sample_rows(const stepper *s, const f2b_step_sample *sample)
+{
+    const f2b_pack_options one = f2b_pass_compress_options(s->model);
+    const f2b_pack_options two = f2b_pass_generate_options(s->model);
+    const bool summary = s->model->method.forward == F2B_FORWARD_DOUBLE;
+    int64_t rows = 0;
+    f2b_pack_item item = item_of(sample->image_prompt, 0, summary, 0);
+    if (sample->image_prompt.n > 0) rows += f2b_pack_item_rows(&item, &one);
+    item = item_of(sample->caption_prompt, 0, summary, 0);
+    if (sample->caption_prompt.n > 0) rows += f2b_pack_item_rows(&item, &one);
+    item = item_of(sample->conversation, 0, false, 0);
+    if (sample->conversation.n > 0) rows += f2b_pack_item_rows(&item, &two);
+    return rows;
+}
+
+static f2b_status plan(stepper *s)
+{
+    s->first = f2b_calloc((size_t)s->in->n + 1, sizeof *s->first, F2B_TAG_OTHER);
+    if (s->first == NULL) return F2B_ERR_MEMORY;
+    int64_t rows = 0;
+    for (int64_t i = 0; i < s->in->n; i++) {
+        const int64_t more = sample_rows(s, &s->in->samples[i]);
+        if (i > 0 && rows + more > s->in->micro_batch_tokens) {
+            s->first[++s->chunks] = i;
+            rows = 0;
+        }
+        rows += more;
+    }
+    s->first[++s->chunks] = s->in->n;
+    return F2B_OK;
+}
+
+static f2b_status check(const stepper *s)
+{
+    const f2b_step_input *in = s->in;
+    s->result->labelled = 0;
+    for (int64_t i = 0; i < in->n; i++) {
+        const f2b_step_sample *sample = &in->samples[i];
+        const f2b_pack_item item = item_of(sample->conversation, 0, false, 0);
+        if (in->autoregressive) s->result->labelled += f2b_pack_item_labels(&item);
+        if (in->contrastive && (!sample->has_image || sample->image_prompt.n == 0 ||
+                                sample->caption_prompt.n == 0))
+            return f2b_fail(F2B_ERR_DATA, "sample %lld of a contrastive batch lacks its image or "
+                            "its caption", (long long)i);
+    }
+    if (in->n == 0 || (in->autoregressive && s->result->labelled == 0))
+        return f2b_fail(F2B_ERR_DATA, "a batch has no %s", in->n == 0 ? "samples" : "labelled token");
+    return F2B_OK;
+}
+
+/* ---- A chunk's passes ---- */
+
+static void chunk_free(chunk *c)
+{
+    f2b_free(c->prompts);
+    f2b_free(c->answers);
+    f2b_free(c->image_keys);
+}
+
+/* Which sequences the chunk has: images in order, captions after them. */
+static f2b_status chunk_sequences(const stepper *s, chunk *c, bool answers)
+{
+    const bool summary = s->model->method.forward == F2B_FORWARD_DOUBLE;
+    c->prompts = f2b_calloc((size_t)c->n * 2, sizeof *c->prompts, F2B_TAG_OTHER);
+    c->answers = f2b_calloc((size_t)c->n, sizeof *c->answers, F2B_TAG_OTHER);
+    c->image_keys = f2b_calloc((size_t)c->n, sizeof *c->image_keys, F2B_TAG_OTHER);
+    if (!c->prompts || !c->answers || !c->image_keys) return F2B_ERR_MEMORY;
+    for (int64_t i = c->first; i < c->first + c->n; i++) {
+        const f2b_step_sample *sample = &s->in->samples[i];
+        if (answers)
+            c->answers[c->n_answers++] = item_of(sample->conversation, c->images, false, image_key(i));
+        if (!sample->has_image) continue;
+        if (s->model->method.forward != F2B_FORWARD_BASE)
+            c->prompts[c->n_prompts++] = item_of(sample->image_prompt, c->images, summary, image_key(i));
+        c->image_keys[c->images++] = image_key(i);
+    }
+    for (int64_t i = c->first; s->in->contrastive && i < c->first + c->n; i++)
+        c->prompts[c->n_prompts++] = item_of(s->in->samples[i].caption_prompt, 0, summary, caption_key(i));
+    return F2B_OK;
+}
+
+static f2b_status chunk_images(const stepper *s, chunk *c, f2b_tensor **rows)
+{
+    *rows = NULL;
+    if (c->images == 0) return F2B_OK;
+    const int64_t S = s->model->config.vision.image_size, size = 3 * S * S;
+    float *pixels = f2b_alloc_host((size_t)(c->images * size) * sizeof *pixels, F2B_TAG_IMAGES);
+    if (pixels == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = F2B_OK;
+    int64_t at = 0;
+    for (int64_t i = c->first; i < c->first + c->n && status == F2B_OK; i++)
+        if (s->in->samples[i].has_image)
+            status = s->in->image(s->in->context, i, pixels + at++ * size);
+    if (status == F2B_OK)
+        *rows = f2b_pass_images(s->tape, s->model, pixels, c->images, c->image_keys,
+                                &s->in->settings, &c->tower);
+    f2b_free(pixels);
+    return status != F2B_OK ? status : *rows != NULL ? F2B_OK : f2b_last_status();
+}
+
+/* Forward of a chunk: embeddings where the contrastive loss applies, the summed loss of pass 2 where
+ * `answers` asks for it. */
+static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
+{
+    f2b_model *m = s->model;
+    const f2b_pass_settings *settings = &s->in->settings;
+    F2B_TRY(chunk_sequences(s, c, answers));
+    f2b_tensor *images;
+    F2B_TRY(chunk_images(s, c, &images));
+    if (m->method.forward == F2B_FORWARD_DOUBLE && c->n_prompts > 0) {
+        f2b_tensor *rows = images;
+        images = f2b_pass_compress(s->tape, m, c->prompts, c->n_prompts, rows, settings, &c->compress);
+        if (images == NULL) return f2b_last_status();
+        f2b_tape_release(rows);
+        s->result->tokens += answers || !s->ev ? c->compress.pack.rows : 0;
+    }
+    if (s->in->contrastive) {
+        c->embeddings = f2b_pass_embeddings(s->tape, m, images, c->prompts, c->n_prompts, images,
+                                            settings, &c->embed);
+        if (c->embeddings == NULL) return f2b_last_status();
+        f2b_tape_keep(c->embeddings);
+    }
+    if (!answers) return F2B_OK;
+    c->loss_ar = f2b_pass_generate(s->tape, m, c->answers, c->n_answers, images, settings, &c->generate);
+    if (c->loss_ar == NULL) return f2b_last_status();
+    f2b_tape_keep(c->loss_ar);
+    s->result->tokens += c->generate.pack.rows;
+    return F2B_OK;
+}
+
+/* ---- The contrastive loss ---- */
+
+static double scalar(const f2b_tensor *x)
+{
+    return x->dtype == F2B_F64 ? *(const double *)x->data : (double)*(const float *)x->data;
+}
+
+static f2b_status contrastive(stepper *s, f2b_tensor *ev, f2b_tensor *et)
+{
+    f2b_tensor *loss = f2b_contrastive(s->tape, ev, et, s->model->log_temperature,
+                                       s->model->method.temperature);
+    if (loss == NULL) return f2b_last_status();
+    s->result->loss_disc = scalar(loss);
+    return s->train ? f2b_tape_seed(s->tape, loss, 1.0) : F2B_OK;
+}
+
+/* Rows [first, first + n) of x. */
+static f2b_tensor *slice(f2b_tape *tape, f2b_tensor *x, int64_t first, int64_t n)
+{
+    f2b_tensor *index = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 1, &n));
+    if (index == NULL) return NULL;
+    for (int64_t i = 0; i < n; i++) ((int32_t *)index->data)[i] = (int32_t)(first + i);
+    return f2b_rows_gather(tape, x, index);
+}
+
+static size_t row_bytes(const f2b_tensor *x) { return (size_t)x->shape[1] * f2b_dtype_size(x->dtype); }
+
+/* GradCache, first phase: embeddings of all chunks without a graph, the loss over the whole batch,
+ * and its gradient at the embeddings. */
+static f2b_status cache_embeddings(stepper *s)
+{
+    const f2b_dtype type = s->model->compute == F2B_F64 ? F2B_F64 : F2B_F32;
+    const int64_t shape[] = { s->in->n, s->model->config.text.hidden };
+    s->ev = f2b_tensor_new(s->model->device, type, 2, shape, F2B_TAG_ACTIVATIONS);
+    s->et = f2b_tensor_new(s->model->device, type, 2, shape, F2B_TAG_ACTIVATIONS);
+    if (s->ev == NULL || s->et == NULL) return F2B_ERR_MEMORY;
+    s->ev->requires_grad = s->et->requires_grad = s->train;
+    for (int64_t i = 0; i < s->chunks; i++) {
+        chunk c = { .first = s->first[i], .n = s->first[i + 1] - s->first[i] };
+        f2b_tape_set_recording(s->tape, false);
+        f2b_status status = chunk_forward(s, &c, false);
+        if (status == F2B_OK) {
+            const size_t row = row_bytes(c.embeddings), bytes = (size_t)c.n * row;
+            memcpy((char *)s->ev->data + (size_t)c.first * row, c.embeddings->data, bytes);
+            memcpy((char *)s->et->data + (size_t)c.first * row,
+                   (const char *)c.embeddings->data + bytes, bytes);
+        }
+        f2b_tape_reset(s->tape);
+        f2b_tape_set_recording(s->tape, s->train);
+        chunk_free(&c);
+        F2B_TRY(status);
+        if (s->in->stop != NULL && s->in->stop(s->in->context))
+            return f2b_fail(F2B_ERR_STOPPED, "stopped between micro-batches");
+    }
+    F2B_TRY(contrastive(s, s->ev, s->et));
+    const f2b_status status = s->train ? f2b_tape_backward(s->tape) : F2B_OK;
+    f2b_tape_reset(s->tape);
+    return status;
+}
+
+/* Second phase: the gradient of a chunk's embeddings is the cached one. */
+static f2b_status seed_from_cache(stepper *s, chunk *c)
+{
+    const size_t row = row_bytes(c->embeddings), bytes = (size_t)c->n * row;
+    char *grad = f2b_alloc_host(2 * bytes, F2B_TAG_SCRATCH);
+    if (grad == NULL) return F2B_ERR_MEMORY;
+    memcpy(grad, (const char *)s->ev->grad + (size_t)c->first * row, bytes);
+    memcpy(grad + bytes, (const char *)s->et->grad + (size_t)c->first * row, bytes);
+    const f2b_status status = f2b_tape_seed_from(s->tape, c->embeddings, grad);
+    f2b_free(grad);
+    return status;
+}
+
+/* ---- The step ---- */
+
+static f2b_status chunk_losses(stepper *s, chunk *c)
+{
+    F2B_TRY(chunk_forward(s, c, s->in->autoregressive));
+    if (s->in->contrastive && s->ev == NULL) {
+        f2b_tensor *ev = slice(s->tape, c->embeddings, 0, c->n);
+        f2b_tensor *et = slice(s->tape, c->embeddings, c->n, c->n);
+        if (ev == NULL || et == NULL) return f2b_last_status();
+        F2B_TRY(contrastive(s, ev, et));
+    } else if (s->in->contrastive && s->train) {
+        F2B_TRY(seed_from_cache(s, c));
+    }
+    if (c->loss_ar != NULL) {
+        const double labels = (double)s->result->labelled;
+        s->result->loss_ar += scalar(c->loss_ar) / labels;
+        if (s->train) F2B_TRY(f2b_tape_seed(s->tape, c->loss_ar, 1.0 / labels));
+    }
+    return s->train ? f2b_tape_backward(s->tape) : F2B_OK;
+}
+
+static f2b_status run(stepper *s)
+{
+    F2B_TRY(check(s));
+    F2B_TRY(plan(s));
+    s->result->micro_batches = s->chunks;
+    if (s->in->contrastive && s->chunks > 1) F2B_TRY(cache_embeddings(s));
+    if (!s->train && s->ev != NULL && !s->in->autoregressive) return F2B_OK;
+    for (int64_t i = 0; i < s->chunks; i++) {
+        if (s->in->stop != NULL && s->in->stop(s->in->context))
+            return f2b_fail(F2B_ERR_STOPPED, "stopped between micro-batches");
+        chunk c = { .first = s->first[i], .n = s->first[i + 1] - s->first[i] };
+        const f2b_status status = chunk_losses(s, &c);
+        f2b_tape_reset(s->tape);
+        chunk_free(&c);
+        F2B_TRY(status);
+    }
+    return F2B_OK;
+}
+
+static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b_step_result *result,
+                              bool train)
+{
+    *result = (f2b_step_result){ 0 };
+    stepper s = { .model = model, .in = input, .result = result, .train = train,
+                  .tape = f2b_tape_new(model->device) };
+    if (s.tape == NULL) return F2B_ERR_MEMORY;
+    f2b_tape_set_recording(s.tape, train);
+    const f2b_status status = run(&s);
+    f2b_tape_free(s.tape);
+    f2b_tensor_free(s.ev);
+    f2b_tensor_free(s.et);
+    f2b_free(s.first);
+    return status;
+}
+
+f2b_status f2b_step_run(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
+{
+    return run_on_tape(model, input, result, true);
+}
+
+f2b_status f2b_step_evaluate(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
+{
+    f2b_step_input quiet = *input;
+    quiet.settings.dropout.p = 0;
+    return run_on_tape(model, &quiet, result, false);
+}

@@ -1,0 +1,54 @@
+/*
+ * Where a model's tensors come from. A builder hands out every tensor by its one name: borrowed from
+ * a mapped file where the storage type allows, converted once where not, drawn from the seed where
+ * there is no file; and as an f32 master copy in the registry where it is trained.
+ */
+#ifndef F2B_NN_WEIGHTS_H
+#define F2B_NN_WEIGHTS_H
+
+#include "nn/parameters.h"
+
+/** A file's tensors, as nn sees them; checkpoints/model_folder.h is behind it in the programs. */
+typedef struct f2b_weight_file {
+    /** Type and place of a tensor of exactly this shape; an error that names it otherwise. */
+    f2b_status (*find)(void *context, const char *name, int ndim, const int64_t *shape,
+                       f2b_dtype *dtype, const void **data);
+    bool (*contains)(void *context, const char *name);
+    void *context;
+} f2b_weight_file;
+
+/** How a tensor starts when there is no file. */
+typedef struct f2b_init {
+    enum { F2B_INIT_NORMAL, F2B_INIT_UNIFORM, F2B_INIT_CONSTANT } kind;
+    double value;               /* standard deviation; bound of U(-value, value); the constant */
+} f2b_init;
+
+typedef struct f2b_weights {
+    const f2b_weight_file *file;        /* NULL: random start */
+    f2b_device device;
+    f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 (f64 in tests) */
+    f2b_dtype master;                   /* of trained tensors: f32 (f64 in tests) */
+    uint64_t seed;
+    f2b_parameters *parameters;         /* trained tensors are added here */
+    f2b_tensor **frozen;                /* owned list of the others */
+    int64_t n_frozen, capacity;
+} f2b_weights;
+
+/**
+ * The tensor `name`. trained: an f32 master copy in the registry under `group` (decay for matrices);
+ * else frozen, in the storage type. return: owned by the registry or the builder; NULL on error.
+ */
+f2b_tensor *f2b_weights_get(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+                            f2b_init init, bool trained, f2b_parameter_group group);
+
+/** A tensor that no base model file has (adapters, summary tokens): trained, drawn from the seed. */
+f2b_tensor *f2b_weights_new(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+                            f2b_init init, bool decay, f2b_parameter_group group);
+
+/** Fill x (f32, f64, bf16, f16) from the stream of (seed, name): the same for any storage type. */
+void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name);
+
+/** Free the frozen tensors (the registry is its owner's). */
+void f2b_weights_clear(f2b_weights *w);
+
+#endif

@@ -1,0 +1,117 @@
+/* linear: groups, biases, LoRA, dropout, stored weights. */
+#include "tests/support/check_op.h"
+
+#include "autograd/ops/linear/linear.h"
+
+typedef struct setup {
+    int n;                      /* projections; each takes weight, then what the flags say */
+    bool bias, lora;
+    float dropout;
+} setup;
+
+static const uint64_t row_keys[64] = { 11, 12, 13, 14, 15, 16, 17, 18 };
+
+static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const void *context,
+                 f2b_tensor **out)
+{
+    (void)dtype;
+    const setup *s = context;
+    f2b_projection p[F2B_MAX_PROJECTIONS] = { 0 };
+    int at = 1;
+    for (int i = 0; i < s->n; i++) {
+        p[i].weight = in[at++];
+        if (s->bias) p[i].bias = in[at++];
+        if (s->lora) p[i].lora_a = in[at++], p[i].lora_b = in[at++];
+    }
+    const f2b_dropout d = { s->dropout, 7, 3, 5, row_keys };
+    return f2b_linear_group(tape, in[0], p, s->n, 0.5, s->dropout > 0 ? &d : NULL, out) == F2B_OK
+           ? s->n : 0;
+}
+
+#define X(rows, in) { F2B_CHECK_ACTIVATION, 2, { rows, in }, -1, 1, NULL, true }
+#define XK(rows, in) { F2B_CHECK_ACTIVATION, 2, { rows, in }, -1, 1, NULL, false }
+#define W(out, in) { F2B_CHECK_PARAMETER, 2, { out, in }, -1, 1, NULL, false }
+#define FROZEN(out, in) { F2B_CHECK_CONSTANT, 2, { out, in }, -1, 1, NULL, false }
+#define BIAS(out) { F2B_CHECK_PARAMETER, 1, { out }, -1, 1, NULL, false }
+
+static const setup plain = { 1, false, false, 0 }, biased = { 1, true, false, 0 };
+static const setup lora = { 1, true, true, 0 }, three = { 3, false, true, 0 };
+static const setup dropped = { 2, false, true, 0.25f };
+
+static const f2b_check_case cases[] = {
+    { "one element", build, &plain, 2, { X(1, 1), W(1, 1) }, 0, 0, 0 },
+    { "odd sizes, trained", build, &biased, 3, { X(5, 7), W(3, 7), BIAS(3) }, 0, 0, 0 },
+    { "more rows than a tile, long sums", build, &biased, 3, { X(45, 301), W(33, 301), BIAS(33) },
+      0, 0, 0 },
+    { "frozen weight", build, &plain, 2, { X(4, 19), FROZEN(17, 19) }, 0, 0, 0 },
+    { "LoRA on a frozen weight", build, &lora, 5,
+      { X(6, 20), FROZEN(9, 20), BIAS(9), W(4, 20), W(9, 4) }, 0, 0, 0 },
+    { "three projections of the same rows", build, &three, 10,
+      { X(7, 16), FROZEN(24, 16), W(3, 16), W(24, 3), FROZEN(8, 16), W(2, 16), W(8, 2),
+        FROZEN(8, 16), W(5, 16), W(8, 5) }, 0, 0, 0 },
+    { "dropout on the LoRA's input", build, &dropped, 7,
+      { XK(8, 33), FROZEN(12, 33), W(3, 33), W(12, 3), FROZEN(10, 33), W(4, 33), W(10, 4) }, 0, 0, 0 },
+    { "no rows", build, &lora, 5, { XK(0, 4), FROZEN(3, 4), BIAS(3), W(2, 4), W(3, 2) }, 0, 0, 0 },
+};
+
+static void all_cases(void **state)
+{
+    (void)state;
+    f2b_check_ops(cases, sizeof cases / sizeof *cases);
+}
+
+/* y = x W^T + b + 2 (x A^T) B^T with x = [1 2], W = [[1 0] [3 1]], b = [1 -1], A = [[1 1]], B = [1 2]^T:
+ * x W^T = [1 5]; x A^T = 3; so y = [1+1+6, 5-1+12] = [8 16]. */
+static void hand_value(void **state)
+{
+    (void)state;
+    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 1, 2 }, (double[]){ 1, 2 }, true);
+    f2b_tensor *w = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 1, 0, 3, 1 }, false);
+    f2b_tensor *b = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 2 }, (double[]){ 1, -1 }, false);
+    f2b_tensor *la = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 1, 2 }, (double[]){ 1, 1 }, true);
+    f2b_tensor *lb = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 1 }, (double[]){ 1, 2 }, true);
+    f2b_tensor *y;
+    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ w, b, la, lb }, 1, 2.0, NULL, &y),
+                     F2B_OK);
+    f2b_check_near(y, (double[]){ 8, 16 }, 2, 0);
+    /* dy = [1 1]: dx = dy W + 2 (dy B) A = [4 1] + 2*3*[1 1]; dA = 2 (dy B) x = 6 [1 2];
+     * dB = 2 dy^T (x A^T) = [6 6]. */
+    assert_int_equal(f2b_tape_seed(tape, y, 1), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    f2b_check_grad_near(x, (double[]){ 10, 7 }, 2, 0);
+    f2b_check_grad_near(la, (double[]){ 6, 12 }, 2, 0);
+    f2b_check_grad_near(lb, (double[]){ 6, 6 }, 2, 0);
+    assert_null(w->grad);
+    f2b_tape_free(tape);
+    f2b_tensor *all[] = { x, w, b, la, lb };
+    for (int i = 0; i < 5; i++) f2b_tensor_free(all[i]);
+}
+
+static void errors(void **state)
+{
+    (void)state;
+    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    const double zeros[16] = { 0 };
+    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 3 }, zeros, false);
+    f2b_tensor *w = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 4 }, zeros, false);
+    f2b_tensor *w3 = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 3 }, zeros, false);
+    f2b_tensor *half = f2b_check_leaf(F2B_BF16, 2, (int64_t[]){ 2, 3 }, zeros, true);
+    f2b_check_error(f2b_linear(tape, x, w, NULL), F2B_ERR_SHAPE, "[2, 4] f32");
+    f2b_check_error(f2b_linear(tape, x, w3, w3), F2B_ERR_SHAPE, "bias");
+    f2b_check_error(f2b_linear(tape, x, half, NULL), F2B_ERR_DTYPE, "bf16");
+    f2b_tensor *y;
+    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ w3, NULL, w3, NULL }, 1, 1, NULL, &y),
+                     F2B_ERR_INVALID);
+    assert_null(f2b_linear(tape, NULL, w, NULL));
+    f2b_tape_free(tape);
+    f2b_tensor *all[] = { x, w, w3, half };
+    for (int i = 0; i < 4; i++) f2b_tensor_free(all[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(hand_value),
+                                        cmocka_unit_test(errors) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
