@@ -5,15 +5,17 @@
 #include <stddef.h>
 #include <string.h>
 
-static volatile sig_atomic_t received; /* number of the last signal, 0 = none */
+static volatile sig_atomic_t received;    /* number of the last signal, 0 = none */
+static volatile sig_atomic_t interrupted; /* a SIGINT came */
 
 static void on_signal(int number)
 {
-    if (number == SIGINT && received == SIGINT) {
+    if (number == SIGINT && interrupted) {
         /* Blocked while its handler runs: the default action takes place on return. */
         signal(SIGINT, SIG_DFL);
         raise(SIGINT);
     }
+    if (number == SIGINT) interrupted = 1;
     received = number;
 }
 

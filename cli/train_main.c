@@ -15,12 +15,14 @@ static f2b_status print_text(char *text)
     return F2B_OK;
 }
 
-static f2b_status check(const char *path, const f2b_arguments *arguments)
+static f2b_status run(const char *path, const f2b_arguments *arguments, bool only_check)
 {
     f2b_config *config =
         f2b_config_load(path, (const char *const *)arguments->operands, arguments->n_operands);
     if (config == NULL) return f2b_last_status();
-    const f2b_status status = print_text(f2b_config_write(config));
+    const f2b_status status =
+        only_check ? print_text(f2b_config_write(config))
+                   : f2b_fail(F2B_ERR_UNSUPPORTED, "this build cannot train yet; --check works");
     f2b_config_free(config);
     return status;
 }
@@ -50,9 +52,5 @@ int main(int argc, char **argv)
         (void)f2b_fail(F2B_ERR_USAGE, "--config FILE is missing; see --help");
         return f2b_exit_error(command.name);
     }
-    if (!only_check) {
-        (void)f2b_fail(F2B_ERR_UNSUPPORTED, "this build only checks configurations: add --check");
-        return f2b_exit_error(command.name);
-    }
-    return f2b_exit_with(command.name, check(config, &arguments));
+    return f2b_exit_with(command.name, run(config, &arguments, only_check));
 }

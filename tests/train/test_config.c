@@ -1,5 +1,6 @@
 /* The configuration: layers, types, messages with places, overrides, paths, round trip, resume; and
  * that the committed recipes and reference page are what the table says. */
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -410,6 +411,30 @@ static void test_reference_page(void **state)
     f2b_free(committed);
 }
 
+/* Every recipe is a valid configuration, and opens with the command that runs it. */
+static void test_recipes(void **state)
+{
+    (void)state;
+    const char *const patterns[] = { "configs/*.yaml", "configs/*/*.yaml" };
+    int64_t n = 0;
+    for (int p = 0; p < 2; p++) {
+        glob_t found;
+        if (glob(patterns[p], 0, NULL, &found) != 0) continue;
+        for (size_t i = 0; i < found.gl_pathc; i++, n++) {
+            const char *path = found.gl_pathv[i];
+            f2b_config *c = f2b_config_load(path, NULL, 0);
+            if (c == NULL) fail_msg("%s", f2b_last_error());
+            f2b_config_free(c);
+            char *text = f2b_read_file(path, 1 << 20, NULL);
+            if (text == NULL || text[0] != '#' || strstr(text, path) == NULL)
+                fail_msg("%s does not open with the command that runs it", path);
+            f2b_free(text);
+        }
+        globfree(&found);
+    }
+    assert_true(n >= 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,7 +444,7 @@ int main(void)
         cmocka_unit_test(test_bad_overrides),  cmocka_unit_test(test_across_keys),
         cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_resume),
         cmocka_unit_test(test_words),          cmocka_unit_test(test_files),
-        cmocka_unit_test(test_reference_page),
+        cmocka_unit_test(test_reference_page), cmocka_unit_test(test_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
