@@ -6,7 +6,7 @@
 
 static const char *const stage_names[F2B_STAGES] = { "compression", "generation" };
 
-static f2b_status add_pair(f2b_adapted_linear *l, f2b_weights *w, const char *module,
+static f2b_status add_pair(f2b_adapted_linear *l, f2b_weight_builder *w, const char *module,
                            const char *adapter, int64_t r, f2b_stage stage)
 {
     const int64_t out = l->weight->shape[0], in = l->weight->shape[1];
@@ -21,7 +21,7 @@ static f2b_status add_pair(f2b_adapted_linear *l, f2b_weights *w, const char *mo
     return l->lora[stage].a != NULL && l->lora[stage].b != NULL ? F2B_OK : f2b_last_status();
 }
 
-f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weights *w, const char *module,
+f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weight_builder *w, const char *module,
                                        const f2b_lora_plan *plan)
 {
     if (plan->shared) {

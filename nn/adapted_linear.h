@@ -26,7 +26,7 @@ typedef struct f2b_lora_plan {
 
 /** Add the adapters that the plan asks for; `module` is the name of the linear without ".weight".
  *  A starts as U(-1/sqrt(in), 1/sqrt(in)), B as zeros (peft's init_lora_weights=True). */
-f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weights *w, const char *module,
+f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weight_builder *w, const char *module,
                                        const f2b_lora_plan *plan) F2B_MUST_USE;
 
 /** The projection of one stage, for f2b_linear_group. */

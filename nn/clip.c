@@ -15,7 +15,7 @@
 /* ---- Building ---- */
 
 typedef struct builder {
-    f2b_weights *w;
+    f2b_weight_builder *w;
     bool trained;
     const f2b_lora_plan *lora;
     f2b_status status;
@@ -70,7 +70,7 @@ static void build_layer(builder *b, f2b_clip_layer *l, int64_t i, const f2b_visi
     linear(b, &l->fc2, i, "mlp.fc2", d, c->intermediate);
 }
 
-f2b_clip *f2b_clip_new(const f2b_model_config *config, f2b_weights *weights, bool trained,
+f2b_clip *f2b_clip_new(const f2b_model_config *config, f2b_weight_builder *weights, bool trained,
                        const f2b_lora_plan *lora)
 {
     const f2b_vision_config *c = &config->vision;
@@ -107,9 +107,6 @@ void f2b_clip_free(f2b_clip *m)
 
 /* ---- Running ---- */
 
-/* Dropout places of the tower start far above the language model's. */
-enum { CLIP_PLACES = 1 << 28, PLACE_QKV = 0, PLACE_OUT, PLACE_FC1, PLACE_FC2, PLACES_A_LAYER = 8 };
-
 typedef struct clip_run {
     const f2b_clip *model;
     const f2b_clip_pass *pass;
@@ -118,13 +115,13 @@ typedef struct clip_run {
     int64_t layer;
 } clip_run;
 
-static f2b_status project(f2b_tape *tape, const clip_run *r, int place, f2b_tensor *x,
+static f2b_status project(f2b_tape *tape, const clip_run *r, f2b_dropout_group group, f2b_tensor *x,
                           const f2b_adapted_linear *const *l, int n, f2b_tensor **out)
 {
     f2b_projection p[F2B_MAX_PROJECTIONS];
     for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(l[i], F2B_STAGE_COMPRESSION);
     const f2b_dropout dropout = { r->pass->dropout.p, r->pass->dropout.seed, r->pass->dropout.step,
-                                  CLIP_PLACES + (uint32_t)(r->layer * PLACES_A_LAYER + place),
+                                  f2b_dropout_place(F2B_DROPOUT_TOWER, r->layer, group),
                                   r->row_keys };
     return f2b_linear_group(tape, x, p, n, r->pass->lora_scale, &dropout, out);
 }
@@ -144,16 +141,16 @@ static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *co
     const f2b_mark mark = f2b_tape_mark(tape);
     f2b_tensor *qkv[3], *o, *h1, *h2;
     f2b_tensor *x = f2b_layer_norm(tape, in[0], l->norm1_w, l->norm1_b, c->layer_norm_eps);
-    F2B_TRY(project(tape, r, PLACE_QKV, x, (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3,
+    F2B_TRY(project(tape, r, F2B_DROPOUT_QKV, x, (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3,
                     qkv));
     f2b_tensor *a = f2b_attention(tape, qkv[0], qkv[1], qkv[2], &r->layout, head_dim,
                                   1.0 / sqrt((double)head_dim));
-    F2B_TRY(project(tape, r, PLACE_OUT, a, (const f2b_adapted_linear *[]){ &l->out }, 1, &o));
+    F2B_TRY(project(tape, r, F2B_DROPOUT_O, a, (const f2b_adapted_linear *[]){ &l->out }, 1, &o));
     f2b_tensor *y = f2b_add(tape, in[0], o);
     x = f2b_layer_norm(tape, y, l->norm2_w, l->norm2_b, c->layer_norm_eps);
-    F2B_TRY(project(tape, r, PLACE_FC1, x, (const f2b_adapted_linear *[]){ &l->fc1 }, 1, &h1));
+    F2B_TRY(project(tape, r, F2B_DROPOUT_GATE_UP, x, (const f2b_adapted_linear *[]){ &l->fc1 }, 1, &h1));
     h1 = activate(tape, c->activation, h1);
-    F2B_TRY(project(tape, r, PLACE_FC2, h1, (const f2b_adapted_linear *[]){ &l->fc2 }, 1, &h2));
+    F2B_TRY(project(tape, r, F2B_DROPOUT_DOWN, h1, (const f2b_adapted_linear *[]){ &l->fc2 }, 1, &h2));
     out[0] = f2b_add(tape, y, h2);
     if (out[0] == NULL) return f2b_last_status();
     f2b_tape_release_since(tape, mark, out, 1);
@@ -195,7 +192,7 @@ static f2b_status lay_out(f2b_tape *tape, const f2b_clip *m, int64_t n, int64_t 
             limit[row] = (int32_t)rows;
             from[2 * row] = j >= base;
             from[2 * row + 1] = (int32_t)(j >= base ? j - base : i * base + j);
-            keys[row] = (image_keys != NULL ? image_keys[i] << 24 : 0) | (uint64_t)j;
+            keys[row] = f2b_dropout_row_key(image_keys != NULL ? image_keys[i] : 0, j);
             if (j >= first) out[i * outs + j - first] = (int32_t)row;
         }
     }
@@ -236,7 +233,7 @@ f2b_tensor *f2b_clip_forward(f2b_tape *tape, const f2b_clip *m, f2b_tensor *imag
 /* ---- Projector ---- */
 
 f2b_status f2b_projector_build(f2b_projector *p, const f2b_model_config *config,
-                               f2b_weights *w, bool trained)
+                               f2b_weight_builder *w, bool trained)
 {
     const int64_t in = config->vision.hidden, d = config->text.hidden;
     const f2b_init init = { F2B_INIT_NORMAL, config->text.initializer_range };

@@ -24,7 +24,7 @@ typedef struct f2b_clip {
 
 /** Build from tensors named `vision_tower.vision_model.…`; `lora` adapts q, k, v, out, fc1 and fc2 in
  *  the stages it names (forward single). NULL on error. */
-f2b_clip *f2b_clip_new(const f2b_model_config *config, f2b_weights *weights, bool trained,
+f2b_clip *f2b_clip_new(const f2b_model_config *config, f2b_weight_builder *weights, bool trained,
                        const f2b_lora_plan *lora);
 void f2b_clip_free(f2b_clip *model);
 
@@ -53,7 +53,7 @@ typedef struct f2b_projector {
 } f2b_projector;
 
 f2b_status f2b_projector_build(f2b_projector *p, const f2b_model_config *config,
-                               f2b_weights *weights, bool trained) F2B_MUST_USE;
+                               f2b_weight_builder *weights, bool trained) F2B_MUST_USE;
 f2b_tensor *f2b_projector_forward(f2b_tape *tape, const f2b_projector *p, f2b_tensor *x);
 
 #endif

@@ -14,7 +14,7 @@
 /* ---- Building ---- */
 
 typedef struct builder {
-    f2b_weights *w;
+    f2b_weight_builder *w;
     const f2b_llama_options *o;
     double std;
     f2b_status status;
@@ -64,7 +64,7 @@ static void build_layer(builder *b, f2b_llama_layer *l, int64_t i, const f2b_tex
     projection(b, &l->down, i, "mlp", F2B_LORA_DOWN, "down_proj", d, c->intermediate);
 }
 
-f2b_llama *f2b_llama_new(const f2b_text_config *config, f2b_weights *weights,
+f2b_llama *f2b_llama_new(const f2b_text_config *config, f2b_weight_builder *weights,
                          const f2b_llama_options *options)
 {
     f2b_llama *m = f2b_calloc(1, sizeof *m, F2B_TAG_OTHER);
@@ -104,22 +104,14 @@ typedef struct layer_context {
     int64_t layer;
 } layer_context;
 
-/* Dropout places of a layer; projections that share their input share a mask. */
-enum { PLACE_QKV, PLACE_O, PLACE_GATE_UP, PLACE_DOWN, PLACES_A_LAYER = 8 };
-
-static f2b_dropout dropout_at(const f2b_pass *pass, const f2b_row_set *rows, int64_t layer, int place)
-{
-    return (f2b_dropout){ pass->dropout.p, pass->dropout.seed, pass->dropout.step,
-                          pass->place + (uint32_t)(layer * PLACES_A_LAYER + place), rows->row_keys };
-}
-
 static f2b_status project(f2b_tape *tape, f2b_tensor *x, const f2b_pass *pass,
-                          const f2b_row_set *rows, int64_t layer, int place,
+                          const f2b_row_set *rows, int64_t layer, f2b_dropout_group group,
                           const f2b_adapted_linear *const *linears, int n, f2b_tensor **out)
 {
     f2b_projection p[F2B_MAX_PROJECTIONS];
     for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(linears[i], pass->stage);
-    const f2b_dropout dropout = dropout_at(pass, rows, layer, place);
+    const f2b_dropout dropout = { pass->dropout.p, pass->dropout.seed, pass->dropout.step,
+                                  f2b_dropout_place(pass->place, layer, group), rows->row_keys };
     return f2b_linear_group(tape, x, p, n, pass->lora_scale, &dropout, out);
 }
 
@@ -143,15 +135,15 @@ static f2b_tensor *attention_block(f2b_tape *tape, const f2b_llama *m, const f2b
     f2b_tensor *h = f2b_rms_norm(tape, x, l->input_norm, m->config.rms_eps);
     f2b_tensor *qkv[3], *o;
     if (queries->index == NULL) {
-        if (project(tape, h, pass, pass->rows, i, PLACE_QKV,
+        if (project(tape, h, pass, pass->rows, i, F2B_DROPOUT_QKV,
                     (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3, qkv) != F2B_OK)
             return NULL;
     } else {
         f2b_tensor *hq = f2b_rows_gather(tape, h, queries->index);
         x = f2b_rows_gather(tape, x, queries->index);
-        if (project(tape, hq, pass, queries, i, PLACE_QKV,
+        if (project(tape, hq, pass, queries, i, F2B_DROPOUT_QKV,
                     (const f2b_adapted_linear *[]){ &l->q }, 1, qkv) != F2B_OK ||
-            project(tape, h, pass, pass->rows, i, PLACE_QKV,
+            project(tape, h, pass, pass->rows, i, F2B_DROPOUT_QKV,
                     (const f2b_adapted_linear *[]){ &l->k, &l->v }, 2, qkv + 1) != F2B_OK)
             return NULL;
     }
@@ -159,7 +151,7 @@ static f2b_tensor *attention_block(f2b_tape *tape, const f2b_llama *m, const f2b
     f2b_tensor *k = f2b_rope(tape, qkv[1], m->rope, pass->rows->positions), *v = qkv[2];
     if (k == NULL || into_cache(tape, pass, i, &k, &v) != F2B_OK) return NULL;
     f2b_tensor *a = f2b_attention(tape, q, k, v, &queries->layout, m->config.head_dim, scale);
-    if (project(tape, a, pass, queries, i, PLACE_O, (const f2b_adapted_linear *[]){ &l->o }, 1,
+    if (project(tape, a, pass, queries, i, F2B_DROPOUT_O, (const f2b_adapted_linear *[]){ &l->o }, 1,
                 &o) != F2B_OK)
         return NULL;
     return f2b_add(tape, x, o);
@@ -171,11 +163,11 @@ static f2b_tensor *mlp_block(f2b_tape *tape, const f2b_llama *m, const f2b_pass 
     const f2b_llama_layer *l = &m->layers[i];
     f2b_tensor *h = f2b_rms_norm(tape, x, l->post_norm, m->config.rms_eps);
     f2b_tensor *gate_up[2], *down;
-    if (project(tape, h, pass, rows, i, PLACE_GATE_UP,
+    if (project(tape, h, pass, rows, i, F2B_DROPOUT_GATE_UP,
                 (const f2b_adapted_linear *[]){ &l->gate, &l->up }, 2, gate_up) != F2B_OK)
         return NULL;
     f2b_tensor *y = f2b_silu_mul(tape, gate_up[0], gate_up[1]);
-    if (project(tape, y, pass, rows, i, PLACE_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
+    if (project(tape, y, pass, rows, i, F2B_DROPOUT_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
                 &down) != F2B_OK)
         return NULL;
     return f2b_add(tape, x, down);

@@ -6,6 +6,7 @@
 #define F2B_NN_LLAMA_H
 
 #include "nn/adapted_linear.h"
+#include "nn/dropout_places.h"
 #include "nn/model_config.h"
 #include "nn/pack.h"
 
@@ -31,7 +32,7 @@ typedef struct f2b_llama_options {
 } f2b_llama_options;
 
 /** Build from tensors named `language_model.…`. NULL on error. Tensors are the builder's. */
-f2b_llama *f2b_llama_new(const f2b_text_config *config, f2b_weights *weights,
+f2b_llama *f2b_llama_new(const f2b_text_config *config, f2b_weight_builder *weights,
                          const f2b_llama_options *options);
 void f2b_llama_free(f2b_llama *model);
 
@@ -56,7 +57,7 @@ typedef struct f2b_pass {
     bool checkpoint;            /* recompute each layer in backward */
     double lora_scale;          /* alpha / r */
     f2b_pass_dropout dropout;
-    uint32_t place;             /* first dropout place of the pass: layers use 8 each */
+    f2b_dropout_pass place;     /* which pass it is, for dropout */
     f2b_kv_cache *cache;        /* or NULL; `cache_rows` says where this pass's rows go */
     f2b_tensor *cache_rows;     /* [rows] i32 */
 } f2b_pass;

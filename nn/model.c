@@ -82,7 +82,7 @@ f2b_model *f2b_model_new(const f2b_model_options *o)
     m->config = o->config, m->method = o->method, m->device = o->device, m->compute = o->compute;
     m->train_projector = o->train_projector && !o->frozen;
     m->train_vision = o->train_vision && !o->frozen;
-    m->weights = (f2b_weights){ .file = o->file, .device = o->device, .storage = o->storage,
+    m->weights = (f2b_weight_builder){ .file = o->file, .device = o->device, .storage = o->storage,
                                 .master = o->compute == F2B_F64 ? F2B_F64 : F2B_F32,
                                 .seed = o->seed, .parameters = &m->parameters };
     if (build(m, o) != F2B_OK) {

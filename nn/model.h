@@ -31,7 +31,7 @@ typedef struct f2b_model {
     f2b_device device;
     f2b_dtype compute;
     f2b_parameters parameters;
-    f2b_weights weights;
+    f2b_weight_builder weights;
     f2b_llama *llama;
     f2b_clip *clip;                     /* NULL: a plain Llama */
     f2b_projector projector;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "nn/dropout_places.h"
+
 int64_t f2b_pack_item_rows(const f2b_pack_item *item, const f2b_pack_options *o)
 {
     int64_t rows = item->n + (item->summary ? o->summary_rows : 0);
@@ -88,7 +90,7 @@ static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit,
     w->index[w->rows] = (int32_t)row;
     w->positions[w->rows] = (int32_t)position;
     w->limit[w->rows] = (int32_t)limit;
-    w->keys[w->rows] = key << 24 | (uint64_t)position;
+    w->keys[w->rows] = f2b_dropout_row_key(key, position);
     w->rows++;
 }
 
@@ -105,6 +107,7 @@ static void put(filler *f, int64_t first, int64_t length, uint64_t key, f2b_pack
 {
     const int64_t row = f->all.rows, position = row - first;
     const int64_t limit = f->o->bidirectional ? length : position + 1;
+    f->pack->uses[source] = true;
     f->from[2 * row] = (int32_t)source;
     f->from[2 * row + 1] = (int32_t)source_row;
     add_row(&f->all, row, position, limit, key);

@@ -30,6 +30,11 @@ typedef struct f2b_row_set {
     const uint64_t *row_keys;   /* [rows] of dropout */
 } f2b_row_set;
 
+/** Sources of input rows: the embedding table, image rows, summary tokens. */
+typedef enum f2b_pack_source {
+    F2B_FROM_TOKENS, F2B_FROM_IMAGES, F2B_FROM_SUMMARY, F2B_PACK_SOURCES
+} f2b_pack_source;
+
 typedef struct f2b_pack {
     int64_t n, rows;            /* sequences; rows of all of them */
     int64_t image_rows;         /* rows an image takes in this pass */
@@ -37,12 +42,8 @@ typedef struct f2b_pack {
     f2b_row_set wanted;         /* the rows whose output is used: summary rows, or labelled ones */
     f2b_tensor *labels;         /* [wanted.rows] i32 next tokens, where sequences have labels */
     f2b_tensor *from;           /* [rows, 2] i32: f2b_pack_source, and which row of that source */
+    bool uses[F2B_PACK_SOURCES];/* a source that no row comes from gets no gradient either */
 } f2b_pack;
-
-/** Sources of input rows: the embedding table, image rows, summary tokens. */
-typedef enum f2b_pack_source {
-    F2B_FROM_TOKENS, F2B_FROM_IMAGES, F2B_FROM_SUMMARY, F2B_PACK_SOURCES
-} f2b_pack_source;
 
 typedef struct f2b_pack_options {
     int64_t image_rows;         /* rows of one image in the image source of this pass */

@@ -5,9 +5,6 @@
 #include "autograd/ops/mean_rows/mean_rows.h"
 #include "autograd/ops/rows/rows.h"
 
-/* Dropout places of the two passes do not meet: pass 1 from 0, pass 2 from here on. */
-enum { GENERATE_PLACES = 1 << 24 };
-
 f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *m, const float *pixels, int64_t n,
                             const uint64_t *keys, const f2b_pass_settings *s, f2b_pass_frame *frame)
 {
@@ -32,16 +29,14 @@ f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *m, const float *pix
 f2b_tensor *f2b_pass_input(f2b_tape *tape, const f2b_model *m, const f2b_pack *pack, f2b_tensor *images)
 {
     f2b_tensor *sources[F2B_PACK_SOURCES] = { m->llama->embed, images, m->summary_tokens };
-    /* A source that this pass does not use may be missing, or (under `single`) of another width. */
-    if (images == NULL) sources[F2B_FROM_IMAGES] = m->llama->embed;
-    if (m->summary_tokens == NULL || m->method.forward == F2B_FORWARD_SINGLE)
-        sources[F2B_FROM_SUMMARY] = m->llama->embed;
+    for (int i = 0; i < F2B_PACK_SOURCES; i++)
+        if (!pack->uses[i]) sources[i] = pack->uses[F2B_FROM_TOKENS] ? m->llama->embed : images;
     return f2b_rows_assemble(tape, m->compute, sources, F2B_PACK_SOURCES, pack->from);
 }
 
 static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *items, int64_t n,
                        f2b_tensor *images, const f2b_pass_settings *s, f2b_pack_options options,
-                       f2b_stage stage, bool final_norm, f2b_pass_frame *frame)
+                       f2b_stage stage, f2b_dropout_pass place, bool final_norm, f2b_pass_frame *frame)
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < items[i].n; j++)
@@ -52,7 +47,7 @@ static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *
         .stage = stage, .rows = &frame->pack.all, .wanted = &frame->pack.wanted,
         .final_norm = final_norm, .checkpoint = s->checkpoint, .dropout = s->dropout,
         .lora_scale = f2b_model_lora_scale(m),
-        .place = stage == F2B_STAGE_GENERATION ? GENERATE_PLACES : 0,
+        .place = place,
     };
     f2b_tensor *x = f2b_pass_input(tape, m, &frame->pack, images);
     return f2b_llama_forward(tape, m->llama, x, &frame->pass);
@@ -80,7 +75,7 @@ f2b_tensor *f2b_pass_compress(f2b_tape *tape, const f2b_model *m, const f2b_pack
 {
     F2B_CHECK(m->method.forward == F2B_FORWARD_DOUBLE);
     return run(tape, m, items, n, images, s, f2b_pass_compress_options(m), F2B_STAGE_COMPRESSION,
-               m->method.hidden_state == F2B_SUMMARY_FINAL_NORM, frame);
+               F2B_DROPOUT_COMPRESS, m->method.hidden_state == F2B_SUMMARY_FINAL_NORM, frame);
 }
 
 /* x in the type of arithmetic: similarities are too fine for bf16. */
@@ -101,7 +96,7 @@ f2b_tensor *f2b_pass_embeddings(f2b_tape *tape, const f2b_model *m, f2b_tensor *
     if (m->method.forward == F2B_FORWARD_DOUBLE)
         return f2b_mean_rows(tape, widen(tape, compressed), m->method.tokens);
     return widen(tape, run(tape, m, items, n, images, s, f2b_pass_compress_options(m),
-                           F2B_STAGE_GENERATION, true, frame));
+                           F2B_STAGE_GENERATION, F2B_DROPOUT_EMBED, true, frame));
 }
 
 f2b_tensor *f2b_pass_generate(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *items,
@@ -109,7 +104,7 @@ f2b_tensor *f2b_pass_generate(f2b_tape *tape, const f2b_model *m, const f2b_pack
                               f2b_pass_frame *frame)
 {
     f2b_tensor *h = run(tape, m, items, n, images, s, f2b_pass_generate_options(m),
-                        F2B_STAGE_GENERATION, true, frame);
+                        F2B_STAGE_GENERATION, F2B_DROPOUT_GENERATE, true, frame);
     return f2b_head_cross_entropy(tape, h, m->llama->head, frame->pack.labels);
 }
 
@@ -118,5 +113,6 @@ f2b_tensor *f2b_pass_hidden(f2b_tape *tape, const f2b_model *m, const f2b_pack_i
 {
     f2b_pack_options options = f2b_pass_generate_options(m);
     options.all_rows = true;
-    return run(tape, m, items, n, images, s, options, F2B_STAGE_GENERATION, true, frame);
+    return run(tape, m, items, n, images, s, options, F2B_STAGE_GENERATION, F2B_DROPOUT_GENERATE, true,
+               frame);
 }

@@ -27,9 +27,6 @@ typedef struct chunk {
     f2b_tensor *loss_ar;        /* sum over labels, or NULL */
 } chunk;
 
-static uint64_t image_key(int64_t sample) { return (uint64_t)sample * 2; }
-static uint64_t caption_key(int64_t sample) { return (uint64_t)sample * 2 + 1; }
-
 static f2b_pack_item item_of(f2b_tokens t, int64_t image, bool summary, uint64_t key)
 {
     return (f2b_pack_item){ t.ids, t.labels, t.n, image, summary, key };
@@ -106,15 +103,17 @@ static f2b_status chunk_sequences(const stepper *s, chunk *c, bool answers)
     if (!c->prompts || !c->answers || !c->image_keys) return F2B_ERR_MEMORY;
     for (int64_t i = c->first; i < c->first + c->n; i++) {
         const f2b_step_sample *sample = &s->in->samples[i];
+        const uint64_t key = f2b_dropout_image_key(i);
         if (answers)
-            c->answers[c->n_answers++] = item_of(sample->conversation, c->images, false, image_key(i));
+            c->answers[c->n_answers++] = item_of(sample->conversation, c->images, false, key);
         if (!sample->has_image) continue;
         if (s->model->method.forward != F2B_FORWARD_BASE)
-            c->prompts[c->n_prompts++] = item_of(sample->image_prompt, c->images, summary, image_key(i));
-        c->image_keys[c->images++] = image_key(i);
+            c->prompts[c->n_prompts++] = item_of(sample->image_prompt, c->images, summary, key);
+        c->image_keys[c->images++] = key;
     }
     for (int64_t i = c->first; s->in->contrastive && i < c->first + c->n; i++)
-        c->prompts[c->n_prompts++] = item_of(s->in->samples[i].caption_prompt, 0, summary, caption_key(i));
+        c->prompts[c->n_prompts++] = item_of(s->in->samples[i].caption_prompt, 0, summary,
+                                             f2b_dropout_caption_key(i));
     return F2B_OK;
 }
 

@@ -17,7 +17,7 @@ void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name
     }
 }
 
-static f2b_tensor *own(f2b_weights *w, f2b_tensor *t)
+static f2b_tensor *own(f2b_weight_builder *w, f2b_tensor *t)
 {
     if (t == NULL) return NULL;
     if (w->n_frozen == w->capacity) {
@@ -32,7 +32,7 @@ static f2b_tensor *own(f2b_weights *w, f2b_tensor *t)
     return w->frozen[w->n_frozen++] = t;
 }
 
-static f2b_tensor *trained_copy(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+static f2b_tensor *trained_copy(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                                 f2b_init init, const void *data, f2b_dtype dtype, bool decay,
                                 f2b_parameter_group group)
 {
@@ -43,7 +43,7 @@ static f2b_tensor *trained_copy(f2b_weights *w, const char *name, int ndim, cons
     return f2b_parameters_add(w->parameters, t, name, group, decay) == F2B_OK ? t : NULL;
 }
 
-f2b_tensor *f2b_weights_get(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool trained, f2b_parameter_group group)
 {
     f2b_dtype dtype = w->storage;
@@ -61,13 +61,13 @@ f2b_tensor *f2b_weights_get(f2b_weights *w, const char *name, int ndim, const in
     return t;
 }
 
-f2b_tensor *f2b_weights_new(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool decay, f2b_parameter_group group)
 {
     return trained_copy(w, name, ndim, shape, init, NULL, w->master, decay, group);
 }
 
-void f2b_weights_clear(f2b_weights *w)
+void f2b_weights_clear(f2b_weight_builder *w)
 {
     for (int64_t i = 0; i < w->n_frozen; i++) f2b_tensor_free(w->frozen[i]);
     f2b_free(w->frozen);

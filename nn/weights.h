@@ -23,7 +23,7 @@ typedef struct f2b_init {
     double value;               /* standard deviation; bound of U(-value, value); the constant */
 } f2b_init;
 
-typedef struct f2b_weights {
+typedef struct f2b_weight_builder {
     const f2b_weight_file *file;        /* NULL: random start */
     f2b_device device;
     f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 (f64 in tests) */
@@ -32,23 +32,23 @@ typedef struct f2b_weights {
     f2b_parameters *parameters;         /* trained tensors are added here */
     f2b_tensor **frozen;                /* owned list of the others */
     int64_t n_frozen, capacity;
-} f2b_weights;
+} f2b_weight_builder;
 
 /**
  * The tensor `name`. trained: an f32 master copy in the registry under `group` (decay for matrices);
  * else frozen, in the storage type. return: owned by the registry or the builder; NULL on error.
  */
-f2b_tensor *f2b_weights_get(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool trained, f2b_parameter_group group);
 
 /** A tensor that no base model file has (adapters, summary tokens): trained, drawn from the seed. */
-f2b_tensor *f2b_weights_new(f2b_weights *w, const char *name, int ndim, const int64_t *shape,
+f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool decay, f2b_parameter_group group);
 
 /** Fill x (f32, f64, bf16, f16) from the stream of (seed, name): the same for any storage type. */
 void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name);
 
 /** Free the frozen tensors (the registry is its owner's). */
-void f2b_weights_clear(f2b_weights *w);
+void f2b_weights_clear(f2b_weight_builder *w);
 
 #endif
