@@ -11,7 +11,7 @@
 
 typedef struct f2b_loader_options {
     int workers;                    /* threads; 0: batches are made within f2b_loader_next */
-    int ahead;                      /* batches made ahead at most, besides the one handed out; 0: 2 */
+    int ahead; /* batches made ahead at most, besides the one handed out; 0: 2 */
     int64_t first_step, end_step;   /* steps [first, end) */
     int rank, ranks;                /* this process gets its slice of each batch; 0 or 1: all */
 } f2b_loader_options;

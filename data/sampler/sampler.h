@@ -70,7 +70,7 @@ f2b_status f2b_sampler_draw(const f2b_sampler *sampler, int64_t step, f2b_draw *
 /**
  * Who stands in for a member that turned out bad: candidate `attempt` (0, 1, ...), a pure function
  * of (seed, kind, draw, attempt). Take the first that is good, not the member itself and, in
- * caption and both batches, shows none of the step's planned images.
+ * caption and both batches, shows none of the step's planned images where the data allow it.
  */
 int64_t f2b_sampler_substitute(const f2b_sampler *sampler, f2b_batch_kind kind, f2b_draw draw,
                                int64_t attempt);

@@ -90,7 +90,20 @@ static f2b_status take_rounds(f2bi_stream *s, const placed *all, const uint64_t 
     return F2B_OK;
 }
 
-/* Rounds from the images; leaves the stream as it is where all images differ. */
+/* Most pools have no image twice; finding that out needs little memory. */
+static f2b_status all_differ(const uint64_t *images, int64_t n, bool *differ)
+{
+    uint64_t *sorted = f2b_calloc((size_t)n, sizeof *sorted, F2B_TAG_DATA);
+    if (sorted == NULL) return F2B_ERR_MEMORY;
+    memcpy(sorted, images, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_key);
+    *differ = true;
+    for (int64_t i = 1; i < n && *differ; i++) *differ = sorted[i] != sorted[i - 1];
+    f2b_free(sorted);
+    return F2B_OK;
+}
+
+/* Rounds of distinct images. */
 static f2b_status divide(f2bi_stream *s, const uint64_t *images)
 {
     placed *all = f2b_calloc((size_t)s->n, sizeof *all, F2B_TAG_DATA);
@@ -99,14 +112,10 @@ static f2b_status divide(f2bi_stream *s, const uint64_t *images)
     for (int64_t i = 0; i < s->n; i++)
         all[i] = (placed){ f2b_hash_mix(images[i] ^ salt), f2b_hash_mix((uint64_t)i ^ salt), i, 0 };
     qsort(all, (size_t)s->n, sizeof *all, by_image);
-    const int64_t most = most_of_one_image(all, s->n);
-    f2b_status status = F2B_OK;
-    if (most > 1) {
-        s->rounds = most;
-        status = spread(all, s->n, most);
-        qsort(all, (size_t)s->n, sizeof *all, by_round);
-        if (status == F2B_OK) status = take_rounds(s, all, images);
-    }
+    s->rounds = most_of_one_image(all, s->n);
+    f2b_status status = spread(all, s->n, s->rounds);
+    qsort(all, (size_t)s->n, sizeof *all, by_round);
+    if (status == F2B_OK) status = take_rounds(s, all, images);
     f2b_free(all);
     return status;
 }
@@ -117,7 +126,9 @@ f2b_status f2bi_stream_init(f2bi_stream *s, const f2b_pool *pool, int64_t batch,
     *s = (f2bi_stream){ .n = pool->n, .batch = batch, .rounds = 1, .seed = seed, .number = number,
                         .distinct = distinct };
     if (s->n == 0) return F2B_OK;
-    if (distinct && pool->images != NULL) F2B_TRY(divide(s, pool->images));
+    bool differ = true;
+    if (distinct && pool->images != NULL) F2B_TRY(all_differ(pool->images, s->n, &differ));
+    if (!differ) F2B_TRY(divide(s, pool->images));
     if (s->start == NULL) {
         s->start = f2b_calloc(2, sizeof *s->start, F2B_TAG_DATA);
         if (s->start == NULL) return F2B_ERR_MEMORY;

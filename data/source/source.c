@@ -205,6 +205,11 @@ uint64_t f2b_source_stem_key(const f2b_source *source, int64_t i)
     return source->format->stem_key(source, i);
 }
 
+bool f2b_source_images_differ(const f2b_source *source)
+{
+    return source->format == &f2bi_format_tar;
+}
+
 f2b_status f2b_source_read(const f2b_source *source, int64_t i, f2b_record *record)
 {
     F2B_CHECK(i >= 0 && i < source->n);

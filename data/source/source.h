@@ -69,6 +69,9 @@ const char *f2b_source_format(const f2b_source *source);
 uint64_t f2b_source_image_key(const f2b_source *source, int64_t i);
 uint64_t f2b_source_stem_key(const f2b_source *source, int64_t i);
 
+/** Whether no two records can show one image, whatever their number (tar samples). */
+bool f2b_source_images_differ(const f2b_source *source);
+
 /** A record as it stands in the file. Zero-initialise before the first read. */
 typedef struct f2b_record {
     f2b_fault fault;        /* F2B_FAULT_NONE, or why it cannot be used */
