@@ -36,5 +36,6 @@ f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weight_builder
 
 f2b_projection f2b_adapted_linear_at(const f2b_adapted_linear *l, f2b_stage stage)
 {
+    if (stage == F2B_STAGE_NONE) return (f2b_projection){ l->weight, l->bias, NULL, NULL };
     return (f2b_projection){ l->weight, l->bias, l->lora[stage].a, l->lora[stage].b };
 }

@@ -9,8 +9,11 @@
 #include "nn/method.h"
 #include "nn/weights.h"
 
-/** The stages of the method. Where one adapter serves both, both entries are the same tensors. */
-typedef enum f2b_stage { F2B_STAGE_COMPRESSION, F2B_STAGE_GENERATION, F2B_STAGES } f2b_stage;
+/** The stages of the method. Where one adapter serves both, both entries are the same tensors.
+ *  F2B_STAGE_NONE is the base model alone: no adapter applies. */
+typedef enum f2b_stage {
+    F2B_STAGE_COMPRESSION, F2B_STAGE_GENERATION, F2B_STAGES, F2B_STAGE_NONE = F2B_STAGES
+} f2b_stage;
 
 typedef struct f2b_adapted_linear {
     f2b_tensor *weight, *bias;              /* bias may be NULL */

@@ -119,7 +119,9 @@ static f2b_status project(f2b_tape *tape, const clip_run *r, f2b_dropout_group g
                           const f2b_adapted_linear *const *l, int n, f2b_tensor **out)
 {
     f2b_projection p[F2B_MAX_PROJECTIONS];
-    for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(l[i], F2B_STAGE_COMPRESSION);
+    /* The tower's adapters are there for the summary rows: without them it is the base's tower. */
+    const f2b_stage stage = r->pass->summary != NULL ? F2B_STAGE_COMPRESSION : F2B_STAGE_NONE;
+    for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(l[i], stage);
     const f2b_dropout dropout = { r->pass->dropout.p, r->pass->dropout.seed, r->pass->dropout.step,
                                   f2b_dropout_place(F2B_DROPOUT_TOWER, r->layer, group),
                                   r->row_keys };

@@ -216,7 +216,9 @@ int64_t f2b_llama_saved_bytes_per_row(const f2b_llama *m, f2b_stage stage, int64
     const f2b_llama_layer *l = &m->layers[0];
     const f2b_adapted_linear *all[] = { &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down };
     int64_t rank = 0;
-    for (int i = 0; i < 7; i++)
-        if (all[i]->lora[stage].a != NULL) rank += all[i]->lora[stage].a->shape[0];
+    for (int i = 0; i < 7; i++) {
+        const f2b_tensor *a = f2b_adapted_linear_at(all[i], stage).lora_a;
+        if (a != NULL) rank += a->shape[0];
+    }
     return act * (4 * c->hidden + 2 * q + 2 * kv + 3 * c->intermediate + rank) + 4 * c->heads;
 }
