@@ -151,9 +151,10 @@ static f2b_status read_all(int fd, const char *path, char *text, int64_t size)
 
 char *f2b_read_file(const char *path, int64_t max_bytes, int64_t *bytes)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);       /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (fd < 0) {
-        (void)f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s", path);
+        (void)f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s",
+                             path);
         return NULL;
     }
     struct stat info;
@@ -161,8 +162,9 @@ char *f2b_read_file(const char *path, int64_t max_bytes, int64_t *bytes)
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
         (void)f2b_fail(F2B_ERR_IO, "%s is not a regular file", path);
     else if (info.st_size > max_bytes)
-        (void)f2b_fail(F2B_ERR_FORMAT, "%s has %lld bytes, more than the %lld that such a file may have",
-                       path, (long long)info.st_size, (long long)max_bytes);
+        (void)f2b_fail(F2B_ERR_FORMAT,
+                       "%s has %lld bytes, more than the %lld that such a file may have", path,
+                       (long long)info.st_size, (long long)max_bytes);
     else if ((text = f2b_alloc_host((size_t)info.st_size + 1, F2B_TAG_FILES)) != NULL) {
         if (bytes) *bytes = info.st_size;
         if (read_all(fd, path, text, info.st_size) != F2B_OK) {

@@ -19,7 +19,8 @@ typedef struct f2b_atomic_file f2b_atomic_file;
 f2b_atomic_file *f2b_atomic_file_open(const char *path);
 
 /** Append. After a failure only abort is of use. errors: F2B_ERR_IO (a full disk among them). */
-F2B_MUST_USE f2b_status f2b_atomic_file_write(f2b_atomic_file *file, const void *data, size_t bytes);
+F2B_MUST_USE f2b_status f2b_atomic_file_write(f2b_atomic_file *file, const void *data,
+                                              size_t bytes);
 
 /** Put the file in place and free the handle; on failure what was at `path` stays as it was. */
 F2B_MUST_USE f2b_status f2b_atomic_file_commit(f2b_atomic_file *file);

@@ -85,8 +85,10 @@ f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim, const in
     H5Pset_layout(dcpl, H5D_CONTIGUOUS);
     H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     H5Pset_obj_track_times(dcpl, 0);
-    const hid_t set = H5Dcreate2(group, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
-    herr_t result = set < 0 ? -1 : H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
+    const hid_t set =
+        H5Dcreate2(group, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+    herr_t result =
+        set < 0 ? -1 : H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
     if (set >= 0 && H5Dclose(set) < 0) result = -1;
     const f2b_status status =
         result < 0 ? f2bi_hdf5_fail(F2B_ERR_IO, "cannot write tensor %s", name) : F2B_OK;
@@ -118,7 +120,8 @@ f2b_status f2bi_hdf5_write_number(hid_t object, const char *name, double value)
     return write_scalar(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
 }
 
-/* Variable-length: the text lies in the file's heap, beyond the 64 KiB that an attribute may have. */
+/* Variable-length: the text lies in the file's heap, beyond the 64 KiB that an attribute may
+ * have. */
 f2b_status f2bi_hdf5_write_text(hid_t object, const char *name, const char *value)
 {
     const hid_t type = H5Tcopy(H5T_C_S1);
@@ -157,9 +160,11 @@ static f2b_status check_shape(hid_t set, const char *name, f2b_named_array *arra
         status = f2b_fail(F2B_ERR_FORMAT, "tensor %s has %d dimensions", name, ndim);
     else {
         array->ndim = ndim;
-        for (int i = 0; i < ndim; ++i) array->shape[i] = dims[i] > INT64_MAX ? -1 : (int64_t)dims[i];
+        for (int i = 0; i < ndim; ++i)
+            array->shape[i] = dims[i] > INT64_MAX ? -1 : (int64_t)dims[i];
         int64_t bytes;
-        if (!f2b_shape_bytes(ndim, array->shape, 4, &bytes) || H5Dget_storage_size(set) != (hsize_t)bytes)
+        if (!f2b_shape_bytes(ndim, array->shape, 4, &bytes) ||
+            H5Dget_storage_size(set) != (hsize_t)bytes)
             status = f2b_fail(F2B_ERR_FORMAT, "tensor %s is not stored in full", name);
     }
     H5Sclose(space);

@@ -37,9 +37,10 @@ F2B_MUST_USE f2b_status f2bi_hdf5_read_integer(hid_t object, const char *name, i
 hid_t f2bi_hdf5_open_group(hid_t parent, const char *name);
 
 /**
- * Open the dataset `name` in `group` after checking that it is what we write: reached by a hard link,
- * little-endian f32, at most 8 dimensions, contiguous, stored in this file and in full.
- * Type and shape go to *array, whose name stays. Negative with F2B_ERR_FORMAT and `name` in the text otherwise.
+ * Open the dataset `name` in `group` after checking that it is what we write: reached by a hard
+ * link, little-endian f32, at most 8 dimensions, contiguous, stored in this file and in full.
+ * Type and shape go to *array, whose name stays. Negative with F2B_ERR_FORMAT and `name` in the
+ * text otherwise.
  */
 hid_t f2bi_hdf5_open_f32(hid_t group, const char *name, f2b_named_array *array);
 

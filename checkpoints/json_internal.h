@@ -23,9 +23,9 @@ typedef struct f2bi_json_reader {
 } f2bi_json_reader;
 
 /**
- * The value of a key, or `fallback` where it is missing or null. An integer must lie in [low, high],
- * a number must be finite and in [low, high]. On an error the fallback is returned and the reader
- * fails with F2B_ERR_FORMAT.
+ * The value of a key, or `fallback` where it is missing or null. An integer must lie in [low,
+ * high], a number must be finite and in [low, high]. On an error the fallback is returned and the
+ * reader fails with F2B_ERR_FORMAT.
  */
 int64_t f2bi_json_integer(f2bi_json_reader *reader, const json_t *object, const char *key,
                           int64_t fallback, int64_t low, int64_t high);
@@ -38,8 +38,8 @@ const char *f2bi_json_string(f2bi_json_reader *reader, const json_t *object, con
 /** The value, or NULL where it is missing or null. */
 const json_t *f2bi_json_get(const json_t *object, const char *key);
 
-/** The index of the key's string in `names` (n of them), or a failure that lists them. A missing key
- *  is a failure too. */
+/** The index of the key's string in `names` (n of them), or a failure that lists them. A missing
+ *  key is a failure too. */
 int f2bi_json_choice(f2bi_json_reader *reader, const json_t *object, const char *key,
                      const char *const *names, int n);
 
@@ -50,7 +50,8 @@ void f2bi_json_known_keys(f2bi_json_reader *reader, const json_t *object, const 
 /** Fail the reader, unless it has failed before: "FILE: message". */
 void f2bi_json_fail(f2bi_json_reader *reader, const char *format, ...) F2B_PRINTF(2, 3);
 
-/** json_dumps into our own memory (flags of jansson); free with f2b_free. NULL with the error set. */
+/** json_dumps into our own memory (flags of jansson); free with f2b_free. NULL with the error
+ * set. */
 char *f2bi_json_text(const json_t *value, size_t flags);
 
 #endif

@@ -63,7 +63,8 @@ int64_t f2bi_json_integer(f2bi_json_reader *reader, const json_t *object, const 
     if (!value) return fallback;
     const int64_t x = json_integer_value(value);
     if (json_is_integer(value) && x >= low && x <= high) return x;
-    f2bi_json_fail(reader, "%s must be a whole number from %" PRId64 " to %" PRId64, key, low, high);
+    f2bi_json_fail(reader, "%s must be a whole number from %" PRId64 " to %" PRId64, key, low,
+                   high);
     return fallback;
 }
 

@@ -11,6 +11,7 @@
 json_t *f2bi_method_object(const f2b_method *method);
 
 /** As f2b_method_from_json. */
-F2B_MUST_USE f2b_status f2bi_method_read(f2b_method *method, const json_t *object, const char *where);
+F2B_MUST_USE f2b_status f2bi_method_read(f2b_method *method, const json_t *object,
+                                         const char *where);
 
 #endif

@@ -1,4 +1,4 @@
-/* f2b_method as JSON. See method_json.h for the contract. The tables below are the only spelling. */
+/* f2b_method as JSON. See method_json.h for the contract. The names are spelled only here. */
 #include "checkpoints/method_json.h"
 
 #include <string.h>
@@ -36,8 +36,8 @@ static json_t *lora_json(const f2b_lora_settings *lora)
     json_t *names = json_array();
     for (int i = 0; i < F2B_LORA_TARGETS; ++i)
         if (lora->targets & 1u << i) json_array_append_new(names, json_string(targets[i]));
-    return json_pack("{s:I, s:f, s:f, s:o}", "r", (json_int_t)lora->r, "alpha", lora->alpha, "dropout",
-                     lora->dropout, "targets", names);
+    return json_pack("{s:I, s:f, s:f, s:o}", "r", (json_int_t)lora->r, "alpha", lora->alpha,
+                     "dropout", lora->dropout, "targets", names);
 }
 
 json_t *f2bi_method_object(const f2b_method *m)
@@ -46,11 +46,11 @@ json_t *f2bi_method_object(const f2b_method *m)
                                                  : json_real(m->temperature);
     json_t *object = json_pack(
         "{s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:o}", "tokens", (json_int_t)m->tokens,
-        "prompt", m->prompt, "template", templates[m->template_], "attention", attentions[m->attention],
-        "hidden_state", hiddens[m->hidden_state], "forward", forwards[m->forward], "adapters",
-        adapters[m->adapters], "temperature", temperature, "language_model",
-        language_models[m->language_model], "image_aspect_ratio", aspects[m->image_aspect_ratio], "lora",
-        lora_json(&m->lora));
+        "prompt", m->prompt, "template", templates[m->template_], "attention",
+        attentions[m->attention], "hidden_state", hiddens[m->hidden_state], "forward",
+        forwards[m->forward], "adapters", adapters[m->adapters], "temperature", temperature,
+        "language_model", language_models[m->language_model], "image_aspect_ratio",
+        aspects[m->image_aspect_ratio], "lora", lora_json(&m->lora));
     if (!object) (void)f2b_fail(F2B_ERR_INVALID, "the method's prompt is not UTF-8");
     return object;
 }
@@ -83,7 +83,8 @@ static void read_lora(f2bi_json_reader *r, const json_t *object, f2b_lora_settin
         for (int j = 0; j < F2B_LORA_TARGETS; ++j)
             if (name && strcmp(name, targets[j]) == 0) found = j;
         if (found < 0 || lora->targets & 1u << found)
-            f2bi_json_fail(r, "lora.targets: \"%.60s\" is unknown or there twice", name ? name : "");
+            f2bi_json_fail(r, "lora.targets: \"%.60s\" is unknown or there twice",
+                           name ? name : "");
         else lora->targets |= 1u << found;
     }
 }
@@ -112,7 +113,8 @@ f2b_status f2bi_method_read(f2b_method *m, const json_t *object, const char *whe
     if (m->tokens < 1) f2bi_json_fail(&r, "tokens is missing");
     const char *prompt = f2bi_json_string(&r, object, "prompt", NULL);
     if (!prompt || strlen(prompt) >= sizeof m->prompt)
-        f2bi_json_fail(&r, "prompt is missing, or longer than %d bytes", F2B_METHOD_PROMPT_BYTES - 1);
+        f2bi_json_fail(&r, "prompt is missing, or longer than %d bytes",
+                       F2B_METHOD_PROMPT_BYTES - 1);
     else strcpy(m->prompt, prompt);
     m->template_ = (f2b_summary_template)f2bi_json_choice(&r, object, "template", templates,
                                                           COUNT(templates));
@@ -125,8 +127,8 @@ f2b_status f2bi_method_read(f2b_method *m, const json_t *object, const char *whe
     read_temperature(&r, object, m);
     m->language_model = (f2b_language_model)f2bi_json_choice(
         &r, object, "language_model", language_models, COUNT(language_models));
-    m->image_aspect_ratio = (f2b_aspect_ratio)f2bi_json_choice(&r, object, "image_aspect_ratio", aspects,
-                                                               COUNT(aspects));
+    m->image_aspect_ratio = (f2b_aspect_ratio)f2bi_json_choice(&r, object, "image_aspect_ratio",
+                                                               aspects, COUNT(aspects));
     read_lora(&r, f2bi_json_get(object, "lora"), &m->lora);
     return r.status;
 }

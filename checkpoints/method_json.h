@@ -14,7 +14,8 @@ char *f2b_method_to_json(const f2b_method *method);
 
 /** Read it back. Every key must be there once and hold a legal value: else F2B_ERR_FORMAT with
  *  `where` (a file's name), the key and the legal values. */
-F2B_MUST_USE f2b_status f2b_method_from_json(f2b_method *method, const char *json, const char *where);
+F2B_MUST_USE f2b_status f2b_method_from_json(f2b_method *method, const char *json,
+                                             const char *where);
 
 /** The configuration's word for a setting, e.g. "bidirectional". Static. */
 const char *f2b_summary_template_name(f2b_summary_template value);

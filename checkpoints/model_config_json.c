@@ -1,7 +1,7 @@
 /*
  * config.json of Llama, LLaVA (Hugging Face and haotian-liu) and CLIP. Files hold only what differs
- * from the defaults of transformers' LlamaConfig and LlavaConfig; those are supplied here. What this
- * program computes otherwise than a key asks is refused with the key's name.
+ * from the defaults of transformers' LlamaConfig and LlavaConfig; those are supplied here. What
+ * this program computes otherwise than a key asks is refused with the key's name.
  */
 #include <math.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static void check_rope(f2bi_json_reader *r, const json_t *o, const char *key, do
     const json_t *rope = f2bi_json_get(o, key);
     if (!rope) return;
     if (!json_is_object(rope)) f2bi_json_fail(r, "%s must be an object or null", key);
-    const char *type = f2bi_json_string(r, rope, "rope_type", f2bi_json_string(r, rope, "type", "none"));
+    const char *type =
+        f2bi_json_string(r, rope, "rope_type", f2bi_json_string(r, rope, "type", "none"));
     if (strcmp(type, "default") != 0)
         f2bi_json_fail(r, "%s of type %.60s is not supported; use a model without it", key, type);
     *theta = f2bi_json_number(r, rope, "rope_theta", *theta, 1, 1e12);
@@ -105,14 +106,16 @@ static void read_vision(f2bi_json_reader *r, const json_t *o, f2b_vision_config 
     v->layer_norm_eps = f2bi_json_number(r, o, "layer_norm_eps", 1e-5, 0, 1);
     /* No tensor's shape shows the number of heads, so a wrong default would never be noticed. */
     if (v->hidden != 1024 && !f2bi_json_get(o, "num_attention_heads"))
-        f2bi_json_fail(r, "the vision tower has hidden_size %lld but no num_attention_heads; add it",
+        f2bi_json_fail(r,
+                       "the vision tower has hidden_size %lld but no num_attention_heads; add it",
                        (long long)v->hidden);
     const char *act = f2bi_json_string(r, o, "hidden_act", "quick_gelu");
     if (strcmp(act, "quick_gelu") == 0) v->activation = F2B_ACTIVATION_QUICK_GELU;
     else if (strcmp(act, "gelu") == 0) v->activation = F2B_ACTIVATION_GELU;
     else
-        f2bi_json_fail(r, "the vision tower's hidden_act %.60s is not supported; quick_gelu and gelu are",
-                       act);
+        f2bi_json_fail(
+            r, "the vision tower's hidden_act %.60s is not supported; quick_gelu and gelu are",
+            act);
     if (f2bi_json_integer(r, o, "num_channels", 3, 1, MAX_SIZE) != 3)
         f2bi_json_fail(r, "the vision tower's num_channels must be 3");
     if (v->hidden % v->heads != 0)
@@ -123,7 +126,8 @@ static void read_vision(f2bi_json_reader *r, const json_t *o, f2b_vision_config 
                        (long long)v->image_size, (long long)v->patch);
 }
 
-/* Index into the tower's hidden states (0 is its input, -1 the last layer's output) to layers run. */
+/* Index into the tower's hidden states (0 is its input, -1 the last layer's output) to layers
+ * run. */
 static void read_feature_layer(f2bi_json_reader *r, const json_t *root, const char *key,
                                f2b_model_config *c)
 {
@@ -148,8 +152,8 @@ static void read_llava_hf(f2bi_json_reader *r, const json_t *root, f2b_model_con
     if (!f2bi_json_bool(r, root, "multimodal_projector_bias", true))
         f2bi_json_fail(r, "multimodal_projector_bias: false is not supported");
     c->image_token_id = (int32_t)f2bi_json_integer(
-        r, root, "image_token_index", f2bi_json_integer(r, root, "image_token_id", 32000, 0, MAX_VOCAB),
-        0, MAX_VOCAB);
+        r, root, "image_token_index",
+        f2bi_json_integer(r, root, "image_token_id", 32000, 0, MAX_VOCAB), 0, MAX_VOCAB);
 }
 
 static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, f2b_model_config *c)
@@ -158,13 +162,15 @@ static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, f2b_mode
     const char *select = f2bi_json_string(r, root, "mm_vision_select_feature", "patch");
     c->keep_cls = strcmp(select, "cls_patch") == 0;
     if (!c->keep_cls && strcmp(select, "patch") != 0)
-        f2bi_json_fail(r, "mm_vision_select_feature %.60s is not known; patch and cls_patch are", select);
+        f2bi_json_fail(r, "mm_vision_select_feature %.60s is not known; patch and cls_patch are",
+                       select);
     const char *projector = f2bi_json_string(r, root, "mm_projector_type", "linear");
     if (strcmp(projector, "mlp2x_gelu") != 0)
         f2bi_json_fail(r, "mm_projector_type %.60s is not supported; mlp2x_gelu is", projector);
     refuse_if_true(r, root, "mm_use_im_start_end");
     refuse_if_true(r, root, "mm_use_im_patch_token");
-    if (f2bi_json_integer(r, root, "mm_hidden_size", c->vision.hidden, 1, MAX_SIZE) != c->vision.hidden)
+    if (f2bi_json_integer(r, root, "mm_hidden_size", c->vision.hidden, 1, MAX_SIZE) !=
+        c->vision.hidden)
         f2bi_json_fail(r, "mm_hidden_size is not the vision tower's %lld; is model.vision_path the "
                        "right tower?", (long long)c->vision.hidden);
     c->image_token_id = 32000;
@@ -176,7 +182,8 @@ static const json_t *clip_vision_object(f2bi_json_reader *r, const json_t *root)
     const char *type = f2bi_json_string(r, root, "model_type", "");
     if (strcmp(type, "clip_vision_model") == 0) return root;
     if (strcmp(type, "clip") != 0)
-        f2bi_json_fail(r, "model_type %.60s is not a CLIP model; model.vision_path must name one", type);
+        f2bi_json_fail(r, "model_type %.60s is not a CLIP model; model.vision_path must name one",
+                       type);
     return f2bi_json_get(root, "vision_config");
 }
 
@@ -198,9 +205,11 @@ static void read_root(f2bi_json_reader *r, const json_t *root, const char *visio
     const char *type = f2bi_json_string(r, root, "model_type", "none");
     c->has_vision = strcmp(type, "llava") == 0 || strcmp(type, "llava_llama") == 0;
     if (!c->has_vision && strcmp(type, "llama") != 0)
-        f2bi_json_fail(r, "model_type %.60s is not supported; llava, llava_llama and llama are", type);
+        f2bi_json_fail(r, "model_type %.60s is not supported; llava, llava_llama and llama are",
+                       type);
     if (f2bi_json_get(root, "quantization_config"))
-        f2bi_json_fail(r, "quantised weights (quantization_config) are not supported; use the original");
+        f2bi_json_fail(
+            r, "quantised weights (quantization_config) are not supported; use the original");
     const json_t *text = f2bi_json_get(root, "text_config");
     read_text(r, text ? text : root, root, &c->text);
     if (!c->has_vision || r->status != F2B_OK) return;
@@ -217,7 +226,8 @@ static void read_root(f2bi_json_reader *r, const json_t *root, const char *visio
     else read_llava_hf(r, root, c);
     const char *aspect = f2bi_json_string(r, root, "image_aspect_ratio", "");
     if (strncmp(aspect, "anyres", 6) == 0)
-        f2bi_json_fail(r, "image_aspect_ratio %.60s (LLaVA-1.6) is not supported; LLaVA-1.5 is", aspect);
+        f2bi_json_fail(r, "image_aspect_ratio %.60s (LLaVA-1.6) is not supported; LLaVA-1.5 is",
+                       aspect);
 }
 
 f2b_status f2bi_model_config_read(const char *folder, const char *vision_folder,

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/fingerprint_internal.h"
 #include "checkpoints/model_internal.h"
-#include "checkpoints/model_fingerprint_internal.h"
 
 typedef struct entry {
     char *name;                 /* the one name */
@@ -21,7 +21,7 @@ struct f2b_model_folder {
     f2bi_tensor_files files, vision_files;
     entry *entries;             /* sorted by name */
     int64_t count;
-    char fingerprint[F2BI_FINGERPRINT_BYTES];   /* "" until asked for */
+    char fingerprint[F2B_FINGERPRINT_BYTES];   /* "" until asked for */
 };
 
 static bool is_vision(const char *name) { return strncmp(name, "vision_tower.", 13) == 0; }
@@ -150,16 +150,20 @@ bool f2b_model_folder_contains(const f2b_model_folder *folder, const char *name)
 static f2b_status missing(const f2b_model_folder *folder, const char *name)
 {
     if (!f2b_model_folder_has_weights(folder))
-        return f2b_fail(F2B_ERR_FORMAT, "%s has a config.json but no weights; tensor %s was asked for",
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s has a config.json but no weights; tensor %s was asked for",
                         folder->path, name);
     bool any_vision = false;
     for (int64_t i = 0; i < folder->count; ++i)
         any_vision = any_vision || is_vision(folder->entries[i].name);
     if (is_vision(name) && !any_vision)
-        return f2b_fail(F2B_ERR_FORMAT, "%s has no vision tower; set model.vision_path to the folder of "
-                        "its CLIP model (openai/clip-vit-large-patch14-336 for LLaVA-1.5)", folder->path);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s has no vision tower; set model.vision_path to the folder of "
+                        "its CLIP model (openai/clip-vit-large-patch14-336 for LLaVA-1.5)",
+                        folder->path);
     return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s is missing",
-                    is_vision(name) && folder->vision_path ? folder->vision_path : folder->path, name);
+                    is_vision(name) && folder->vision_path ? folder->vision_path : folder->path,
+                    name);
 }
 
 f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int ndim,
@@ -169,13 +173,15 @@ f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int
     if (!e) return missing(folder, name);
     F2B_TRY(f2b_safetensors_array(e->file, e->tensor, out));
     if (out->dtype != F2B_F32 && out->dtype != F2B_F16 && out->dtype != F2B_BF16)
-        return f2b_fail(F2B_ERR_DTYPE, "%s: tensor %s has the type %s; weights are F32, F16 or BF16",
+        return f2b_fail(F2B_ERR_DTYPE,
+                        "%s: tensor %s has the type %s; weights are F32, F16 or BF16",
                         f2b_safetensors_path(e->file), e->tensor->name, e->tensor->type);
     if (!f2b_shape_equal(ndim, shape, out->ndim, out->shape)) {
         char want[F2B_SHAPE_TEXT], have[F2B_SHAPE_TEXT];
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s (%s) has the shape %s, but config.json asks for %s",
-                        f2b_safetensors_path(e->file), name, e->tensor->name,
-                        f2b_shape_text(out->ndim, out->shape, have), f2b_shape_text(ndim, shape, want));
+        return f2b_fail(
+            F2B_ERR_FORMAT, "%s: tensor %s (%s) has the shape %s, but config.json asks for %s",
+            f2b_safetensors_path(e->file), name, e->tensor->name,
+            f2b_shape_text(out->ndim, out->shape, have), f2b_shape_text(ndim, shape, want));
     }
     out->name = e->name;
     e->used = true;

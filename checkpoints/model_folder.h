@@ -1,11 +1,12 @@
 /*
- * A base model as Hugging Face folders hold it: config.json and safetensors, in any of the layouts in
- * use (LLaVA on disk, LLaVA as transformers >= 4.52 names it, haotian-liu's LLaVA, plain Llama, and a
- * separate CLIP folder). Whatever the layout, a tensor is asked for by its one name, that of LLaVA
- * on disk:
+ * A base model as Hugging Face folders hold it: config.json and safetensors, in any of the layouts
+ * in use (LLaVA on disk, LLaVA as transformers >= 4.52 names it, haotian-liu's LLaVA, plain Llama,
+ * and a separate CLIP folder). Whatever the layout, a tensor is asked for by its one name, that of
+ * LLaVA on disk:
  *
  *   language_model.model.{embed_tokens,norm}.weight, language_model.model.layers.N.*,
- *   language_model.lm_head.weight, multi_modal_projector.linear_{1,2}.*, vision_tower.vision_model.*
+ *   language_model.lm_head.weight, multi_modal_projector.linear_{1,2}.*,
+ *   vision_tower.vision_model.*
  *
  * Files are mapped; nothing is copied. A handle serves one thread at a time.
  */
@@ -19,8 +20,8 @@
 typedef struct f2b_model_folder f2b_model_folder;
 
 /**
- * Open the model in `path`, with the tower from the CLIP folder `vision_path` where that is not NULL
- * (its sizes then take the place of any in the model's own config.json).
+ * Open the model in `path`, with the tower from the CLIP folder `vision_path` where that is not
+ * NULL (its sizes then take the place of any in the model's own config.json).
  * return: a handle to close, or NULL: F2B_ERR_NOT_FOUND (no config.json), F2B_ERR_FORMAT (unusable
  * or unsupported, with the key or tensor by name; pickle weights, with how to convert them),
  * F2B_ERR_IO, F2B_ERR_MEMORY.
@@ -42,8 +43,8 @@ bool f2b_model_folder_contains(const f2b_model_folder *folder, const char *name)
 
 /**
  * The tensor of that name, into *out, whose data and name are borrowed from the folder.
- * errors: F2B_ERR_FORMAT where it is missing or has another shape than [shape 0..ndim) (text: tensor,
- * its name and file on disk, both shapes), F2B_ERR_DTYPE where it is not f32, f16 or bf16.
+ * errors: F2B_ERR_FORMAT where it is missing or has another shape than [shape 0..ndim) (text:
+ * tensor, its name and file on disk, both shapes), F2B_ERR_DTYPE where it is not f32, f16 or bf16.
  */
 F2B_MUST_USE f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int ndim,
                                               const int64_t *shape, f2b_named_array *out);
@@ -56,10 +57,10 @@ const char *f2b_model_folder_name(const f2b_model_folder *folder, int64_t i);
 bool f2b_model_folder_is_unused(const f2b_model_folder *folder, int64_t i);
 
 /**
- * What identifies the base model: "xxh3:" and 32 hex digits over the sizes in the configuration and,
- * per tensor, name, type, shape and contents: all of a tensor of up to 64 KiB, else 8 blocks of 4 KiB
- * spread evenly, first and last included, so that a 7B model takes a fraction of a second. The same
- * for every layout of the same tensors. Without weights it stands for the sizes alone.
+ * What identifies the base model: "xxh3:" and 32 hex digits over the sizes in the configuration
+ * and, per tensor, name, type, shape and contents: all of a tensor of up to 64 KiB, else 8 blocks
+ * of 4 KiB spread evenly, first and last included, so that a 7B model takes a fraction of a second.
+ * The same for every layout of the same tensors. Without weights it stands for the sizes alone.
  */
 const char *f2b_model_folder_fingerprint(f2b_model_folder *folder);
 

@@ -17,11 +17,12 @@
 F2B_MUST_USE f2b_status f2bi_model_config_read(const char *folder, const char *vision_folder,
                                                f2b_model_config *config, char **aspect_ratio);
 
-/** The one name of a tensor that a file calls `stored`, in any layout (f2b_free), or NULL when out of
- *  memory. Names that no layout knows stay as they are. */
+/** The one name of a tensor that a file calls `stored`, in any layout (f2b_free), or NULL when out
+ *  of memory. Names that no layout knows stay as they are. */
 char *f2bi_weight_name(const char *stored);
 
-/** Buffers and heads that are no part of the model: *.inv_freq, *.position_ids, CLIP's text side. */
+/** Buffers and heads that are no part of the model: *.inv_freq, *.position_ids, CLIP's text
+ * side. */
 bool f2bi_weight_is_ignored(const char *stored);
 
 typedef struct f2bi_tensor_files {
@@ -30,9 +31,9 @@ typedef struct f2bi_tensor_files {
 } f2bi_tensor_files;
 
 /**
- * Open the weights of a folder: the shards of model.safetensors.index.json, or model.safetensors, or
- * all *.safetensors. Every tensor of an index must be in its shard; a folder with nothing but pickle
- * weights is refused.
+ * Open the weights of a folder: the shards of model.safetensors.index.json, or model.safetensors,
+ * or all *.safetensors. Every tensor of an index must be in its shard; a folder with nothing but
+ * pickle weights is refused.
  */
 F2B_MUST_USE f2b_status f2bi_tensor_files_open(f2bi_tensor_files *set, const char *folder);
 void f2bi_tensor_files_close(f2bi_tensor_files *set);

@@ -7,7 +7,7 @@
 bool f2b_shape_bytes(int ndim, const int64_t *shape, int64_t element_bytes, int64_t *bytes)
 {
     int64_t product = element_bytes;
-    bool empty = false;         /* a zero dimension makes any other harmless, but not a negative one */
+    bool empty = false; /* a zero dimension makes any other harmless, but not a negative one */
     for (int i = 0; i < ndim; ++i) {
         if (shape[i] < 0) return false;
         if (shape[i] == 0) empty = true;

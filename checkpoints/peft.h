@@ -14,6 +14,7 @@
 #define F2B_CHECKPOINTS_PEFT_H
 
 #include "autograd/core/status.h"
+#include "checkpoints/fingerprint.h"
 #include "checkpoints/named_array.h"
 #include "nn/method.h"
 #include "nn/model_config.h"
@@ -24,11 +25,12 @@ typedef struct f2b_export_info {
     const char *base_path;              /* the base model's folder, as the run named it */
     const char *base_fingerprint;       /* f2b_model_folder_fingerprint */
     int64_t step;                       /* updates done */
+    const char *fingerprint; /* f2b_fingerprint_tensors; set by reading, ignored by writing */
 } f2b_export_info;
 
 /**
- * Write the export `folder`, which must not be there, be empty, or be an earlier export. The tensors
- * are f32, by their names in the registry; each goes to the file that its name asks for.
+ * Write the export `folder`, which must not be there, be empty, or be an earlier export. The
+ * tensors are f32, by their names in the registry; each goes to the file that its name asks for.
  * What was written is read back and compared to the bit before it is put in place.
  * errors: F2B_ERR_INVALID where the tensors are not what the method's settings ask for (an adapter
  * tensor missing, one too many, another rank or shape: the tensor is named); F2B_ERR_IO,
@@ -42,18 +44,21 @@ typedef struct f2b_export f2b_export;
 
 /**
  * Open an export. Stricter than PEFT: every target has its A and B once, with r as configured and
- * shapes as the model has them, no other key is there, and no setting that we do not apply.
- * `model` gives sizes and layers.
+ * shapes as the model has them, no other key is there, no setting that we do not apply, and all
+ * contents have the fingerprint that f2b.json names. `model` gives sizes and layers.
  * return: a handle to close, or NULL: F2B_ERR_NOT_FOUND (no f2b.json), F2B_ERR_FORMAT with file and
  * tensor or key, F2B_ERR_IO, F2B_ERR_MEMORY.
  */
 f2b_export *f2b_export_open(const char *folder, const f2b_model_config *model);
-void f2b_export_close(f2b_export *export_);
+void f2b_export_close(f2b_export *file);
 
 /** Its settings, and its tensors by their names in the registry, sorted; borrowed. */
-const f2b_export_info *f2b_export_get_info(const f2b_export *export_);
-int64_t f2b_export_count(const f2b_export *export_);
-const f2b_named_array *f2b_export_at(const f2b_export *export_, int64_t i);
+const f2b_export_info *f2b_export_get_info(const f2b_export *file);
+int64_t f2b_export_count(const f2b_export *file);
+const f2b_named_array *f2b_export_at(const f2b_export *file, int64_t i);
+
+/** A tensor by its name, or NULL (no error is set). */
+const f2b_named_array *f2b_export_find(const f2b_export *file, const char *name);
 
 /** Does the folder look like an export (has it an f2b.json)? */
 bool f2b_export_is_one(const char *folder);

@@ -11,7 +11,8 @@
 #include "autograd/core/status.h"
 #include "checkpoints/named_array.h"
 
-/** One tensor of a file. Types that we never compute with (I64, BOOL, ...) are listed all the same. */
+/** One tensor of a file. Types that we never compute with (I64, BOOL, ...) are listed all the
+ * same. */
 typedef struct f2b_safetensor {
     const char *name;
     const char *type;                           /* as written: "F32", "BF16", "I64", ... */
@@ -55,8 +56,8 @@ typedef struct f2b_text_pair {
 
 /**
  * Write a file: tensors by descending size of an element, then by name, behind a header padded with
- * spaces to a multiple of 8. Duplicate names are refused (F2B_ERR_INVALID). What was at `path` stays
- * on any failure. metadata may be NULL with n_metadata 0.
+ * spaces to a multiple of 8. Duplicate names are refused (F2B_ERR_INVALID). What was at `path`
+ * stays on any failure. metadata may be NULL with n_metadata 0.
  */
 F2B_MUST_USE f2b_status f2b_safetensors_write(const char *path, const f2b_named_array *tensors,
                                               int64_t n, const f2b_text_pair *metadata,

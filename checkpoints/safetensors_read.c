@@ -64,11 +64,15 @@ static f2b_status parse_header(f2b_safetensors *file)
     uint64_t n = 0;
     for (int i = 7; i >= 0; --i) n = n << 8 | file->map[i];
     if (n > F2BI_SAFETENSORS_MAX_HEADER)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: a header of %" PRIu64 " bytes is over the limit of %d; "
-                        "this is no safetensors file", file->path, n, F2BI_SAFETENSORS_MAX_HEADER);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: a header of %" PRIu64 " bytes is over the limit of %d; "
+                        "this is no safetensors file",
+                        file->path, n, F2BI_SAFETENSORS_MAX_HEADER);
     if ((int64_t)n > file->map_bytes - 8)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: the header has %" PRIu64 " bytes but the file only "
-                        "%" PRId64 "; it was cut off, copy it again", file->path, n, file->map_bytes);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: the header has %" PRIu64 " bytes but the file only "
+                        "%" PRId64 "; it was cut off, copy it again",
+                        file->path, n, file->map_bytes);
     file->data_start = 8 + (int64_t)n;
     const char *text = (const char *)file->map + 8;
     if (n == 0 || text[0] != '{')
@@ -77,8 +81,8 @@ static f2b_status parse_header(f2b_safetensors *file)
     json_error_t error;
     file->header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error);
     if (!file->header)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: the header is not valid JSON (byte %d: %s)", file->path,
-                        error.position, error.text);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: the header is not valid JSON (byte %d: %s)",
+                        file->path, error.position, error.text);
     return F2B_OK;
 }
 
@@ -88,9 +92,11 @@ static f2b_status check_metadata(const f2b_safetensors *file, const json_t *meta
         return f2b_fail(F2B_ERR_FORMAT, "%s: __metadata__ is not an object", file->path);
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)metadata, key, value)
+    json_object_foreach((json_t *)metadata, key, value) {
         if (!json_is_string(value))
-            return f2b_fail(F2B_ERR_FORMAT, "%s: __metadata__ \"%s\" is not a string", file->path, key);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: __metadata__ \"%s\" is not a string", file->path,
+                            key);
+    }
     return F2B_OK;
 }
 
@@ -106,15 +112,16 @@ static f2b_status parse_shape(const f2b_safetensors *file, const json_t *shape, 
     if (!json_is_array(shape))
         return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: no shape", file->path, t->name);
     if (json_array_size(shape) > F2B_NAMED_ARRAY_DIMS)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has %zu dimensions, more than %d", file->path,
-                        t->name, json_array_size(shape), F2B_NAMED_ARRAY_DIMS);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has %zu dimensions, more than %d",
+                        file->path, t->name, json_array_size(shape), F2B_NAMED_ARRAY_DIMS);
     t->ndim = (int)json_array_size(shape);
     for (int i = 0; i < t->ndim; ++i) {
         const json_t *dim = json_array_get(shape, (size_t)i);
         t->shape[i] = json_integer_value(dim);
         if (!json_is_integer(dim) || t->shape[i] < 0)
-            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: dimension %d of its shape is not a size",
-                            file->path, t->name, i);
+            return f2b_fail(F2B_ERR_FORMAT,
+                            "%s: tensor %s: dimension %d of its shape is not a size", file->path,
+                            t->name, i);
     }
     return F2B_OK;
 }
@@ -127,18 +134,21 @@ static f2b_status parse_entry(const f2b_safetensors *file, const char *name, con
     const json_t *dtype = json_object_get(value, "dtype");
     const json_t *offsets = json_object_get(value, "data_offsets");
     if (!json_is_object(value) || json_object_size(value) != 3 || !json_is_string(dtype))
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s needs dtype, shape and data_offsets, and nothing "
-                        "else", file->path, name);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: tensor %s needs dtype, shape and data_offsets, and nothing else",
+                        file->path, name);
     e->type = find_type(json_string_value(dtype));
     if (!e->type)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has the type %s, which is not supported; convert "
-                        "it to F32, F16 or BF16", file->path, name, json_string_value(dtype));
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: tensor %s has the type %s, which is not supported; convert "
+                        "it to F32, F16 or BF16",
+                        file->path, name, json_string_value(dtype));
     t->type = e->type->name;
     F2B_TRY(parse_shape(file, json_object_get(value, "shape"), t));
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: data_offsets are not two integers", file->path,
-                        name);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: data_offsets are not two integers",
+                        file->path, name);
     e->begin = json_integer_value(begin);
     e->end = json_integer_value(end);
     if (e->begin < 0 || e->end < e->begin)
@@ -146,8 +156,9 @@ static f2b_status parse_entry(const f2b_safetensors *file, const char *name, con
     if (!f2b_shape_bytes(t->ndim, t->shape, e->type->bytes, &t->bytes)
         || t->bytes != e->end - e->begin) {
         char text[F2B_SHAPE_TEXT];
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: %" PRId64 " bytes do not hold %s %s", file->path,
-                        name, e->end - e->begin, t->type, f2b_shape_text(t->ndim, t->shape, text));
+        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: %" PRId64 " bytes do not hold %s %s",
+                        file->path, name, e->end - e->begin, t->type,
+                        f2b_shape_text(t->ndim, t->shape, text));
     }
     return F2B_OK;
 }
@@ -188,22 +199,25 @@ static f2b_status parse_entries(f2b_safetensors *file)
     return F2B_OK;
 }
 
-/* Ranges must cover the rest of the file without hole or overlap; only then they become pointers. */
+/* Ranges must cover the rest of the file without hole or overlap; only then they become
+ * pointers. */
 static f2b_status place_entries(f2b_safetensors *file)
 {
     int64_t place = 0;
     for (int64_t i = 0; i < file->count; ++i) {
         const entry *e = &file->entries[i];
         if (e->begin != place)
-            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s begins at byte %" PRId64 " of the data, where "
-                            "%" PRId64 " is next: the header has a hole or an overlap", file->path,
-                            e->tensor.name, e->begin, place);
+            return f2b_fail(F2B_ERR_FORMAT,
+                            "%s: tensor %s begins at byte %" PRId64 " of the data, where "
+                            "%" PRId64 " is next: the header has a hole or an overlap",
+                            file->path, e->tensor.name, e->begin, place);
         place = e->end;
     }
     if (place != file->map_bytes - file->data_start)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: the header describes %" PRId64 " bytes of data, the file has "
-                        "%" PRId64 "; it was cut off or damaged, copy it again", file->path, place,
-                        file->map_bytes - file->data_start);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: the header describes %" PRId64 " bytes of data, the file has "
+                        "%" PRId64 "; it was cut off or damaged, copy it again",
+                        file->path, place, file->map_bytes - file->data_start);
     for (int64_t i = 0; i < file->count; ++i) {
         entry *e = &file->entries[i];
         e->tensor.data = file->map + file->data_start + e->begin;
@@ -278,8 +292,8 @@ f2b_status f2b_safetensors_array(const f2b_safetensors *file, const f2b_safetens
 {
     const f2bi_safetensors_type *type = find_type(tensor->type);
     if (type->dtype < 0)
-        return f2b_fail(F2B_ERR_DTYPE, "%s: tensor %s has the type %s, which no weight has", file->path,
-                        tensor->name, tensor->type);
+        return f2b_fail(F2B_ERR_DTYPE, "%s: tensor %s has the type %s, which no weight has",
+                        file->path, tensor->name, tensor->type);
     *out = (f2b_named_array){ .name = tensor->name, .dtype = (f2b_dtype)type->dtype,
                               .ndim = tensor->ndim, .data = tensor->data };
     memcpy(out->shape, tensor->shape, sizeof out->shape);

@@ -28,21 +28,23 @@ static json_t *entry_json(const f2b_named_array *t, int64_t begin)
 {
     json_t *shape = json_array();
     for (int i = 0; i < t->ndim; ++i) json_array_append_new(shape, json_integer(t->shape[i]));
-    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", f2bi_safetensors_types[type_rank(t->dtype)].name,
-                     "shape", shape, "data_offsets", (json_int_t)begin,
-                     (json_int_t)(begin + f2b_named_array_bytes(t)));
+    return json_pack(
+        "{s:s, s:o, s:[I,I]}", "dtype", f2bi_safetensors_types[type_rank(t->dtype)].name, "shape",
+        shape, "data_offsets", (json_int_t)begin, (json_int_t)(begin + f2b_named_array_bytes(t)));
 }
 
 /* The header as an object whose keys are in the order of writing. */
-static f2b_status fill_header(json_t *header, const char *path, const f2b_named_array *const *sorted,
-                              int64_t n, const f2b_text_pair *metadata, int64_t n_metadata)
+static f2b_status fill_header(json_t *header, const char *path,
+                              const f2b_named_array *const *sorted, int64_t n,
+                              const f2b_text_pair *metadata, int64_t n_metadata)
 {
     if (n_metadata > 0) {
         json_t *pairs = json_object();
         for (int64_t i = 0; i < n_metadata; ++i)
             if (json_object_set_new(pairs, metadata[i].key, json_string(metadata[i].value)) != 0) {
                 json_decref(pairs);
-                return f2b_fail(F2B_ERR_INVALID, "%s: metadata %s is not UTF-8", path, metadata[i].key);
+                return f2b_fail(F2B_ERR_INVALID, "%s: metadata %s is not UTF-8", path,
+                                metadata[i].key);
             }
         json_object_set_new(header, "__metadata__", pairs);
     }
@@ -79,7 +81,8 @@ static f2b_status write_all(const char *path, const json_t *header,
     if (!file) return f2b_last_status();
     f2b_status status = write_header(file, header);
     for (int64_t i = 0; i < n && status == F2B_OK; ++i)
-        status = f2b_atomic_file_write(file, sorted[i]->data, (size_t)f2b_named_array_bytes(sorted[i]));
+        status =
+            f2b_atomic_file_write(file, sorted[i]->data, (size_t)f2b_named_array_bytes(sorted[i]));
     if (status == F2B_OK) return f2b_atomic_file_commit(file);
     f2b_atomic_file_abort(file);
     return status;

@@ -51,9 +51,13 @@ static void free_names(struct dirent **names, int n)
     free(names);
 }
 
-static void tell(f2b_state_notify *notify, void *user) { if (notify) notify(user, f2b_last_error()); }
+static void tell(f2b_state_notify *notify, void *user)
+{
+    if (notify) notify(user, f2b_last_error());
+}
 
-/* Renamed first, so that a removal that is cut short leaves a leftover, never a damaged checkpoint. */
+/* Renamed first, so that a removal that is cut short leaves a leftover, never a damaged
+ * checkpoint. */
 static f2b_status remove_checkpoint(const char *folder, const char *name)
 {
     char *path = f2b_path_join(folder, name);
@@ -129,7 +133,8 @@ static f2b_status point_latest(const char *run_dir, const char *name)
 f2b_status f2b_state_save(const char *run_dir, const f2b_state *state, int keep,
                           f2b_state_notify *notify, void *user)
 {
-    if (state->step < 0) return f2b_fail(F2B_ERR_INVALID, "step %" PRId64 " cannot be saved", state->step);
+    if (state->step < 0)
+        return f2b_fail(F2B_ERR_INVALID, "step %" PRId64 " cannot be saved", state->step);
     char name[32];
     snprintf(name, sizeof name, PREFIX "%08" PRId64, state->step);
     char *folder = f2b_path_join(run_dir, CHECKPOINTS);
@@ -149,8 +154,8 @@ static f2b_state_file *open_checkpoint(const char *folder)
     return f2bi_manifest_check(folder, &step) == F2B_OK ? f2bi_state_open_file(folder, step) : NULL;
 }
 
-static f2b_state_file *open_newest(const char *run_dir, const char *folder, f2b_state_notify *notify,
-                                   void *user)
+static f2b_state_file *open_newest(const char *run_dir, const char *folder,
+                                   f2b_state_notify *notify, void *user)
 {
     struct dirent **names = NULL;
     const int n = scandir(folder, &names, is_checkpoint_entry, newest_first);
@@ -182,8 +187,8 @@ f2b_state_file *f2b_state_open(const char *path, f2b_state_notify *notify, void 
     if (exists(path, F2BI_MANIFEST_FILE, false) || exists(path, F2BI_STATE_FILE, false))
         return open_checkpoint(path);
     if (!exists(path, CHECKPOINTS, true)) {
-        (void)f2b_fail(F2B_ERR_NOT_FOUND, "%s holds no checkpoint (neither %s nor a folder %s)", path,
-                       F2BI_MANIFEST_FILE, CHECKPOINTS);
+        (void)f2b_fail(F2B_ERR_NOT_FOUND, "%s holds no checkpoint (neither %s nor a folder %s)",
+                       path, F2BI_MANIFEST_FILE, CHECKPOINTS);
         return NULL;
     }
     char *folder = f2b_path_join(path, CHECKPOINTS);

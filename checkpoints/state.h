@@ -4,9 +4,9 @@
  * state.h5 and is checked before HDF5 opens it, so that damage is named and never read.
  *
  * state.h5: /parameters/<name>, /adam/m/<name>, /adam/v/<name> (f32, contiguous, the tensor's own
- * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes (64-bit integers,
- * doubles, variable-length UTF-8 strings, which have no limit of length). HDF5 is not thread-safe:
- * one thread at a time may be in these functions.
+ * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes (64-bit
+ * integers, doubles, variable-length UTF-8 strings, which have no limit of length). HDF5 is not
+ * thread-safe: one thread at a time may be in these functions.
  */
 #ifndef F2B_CHECKPOINTS_STATE_H
 #define F2B_CHECKPOINTS_STATE_H
@@ -56,8 +56,8 @@ typedef void f2b_state_notify(void *user, const char *text);
  * killed writes, checkpoints of later steps (of a continuation that was given up by resuming from
  * an earlier one), and all but the `keep` newest (0 keeps all).
  * On failure (a full disk, say) everything that was there stays and loads, and nothing half-written
- * does. errors: F2B_ERR_IO, F2B_ERR_MEMORY; F2B_ERR_INVALID for a tensor that is not f32, or a bad or
- * repeated name.
+ * does. errors: F2B_ERR_IO, F2B_ERR_MEMORY; F2B_ERR_INVALID for a tensor that is not f32, or a bad
+ * or repeated name.
  */
 F2B_MUST_USE f2b_status f2b_state_save(const char *run_dir, const f2b_state *state, int keep,
                                        f2b_state_notify *notify, void *user);
@@ -65,8 +65,8 @@ F2B_MUST_USE f2b_status f2b_state_save(const char *run_dir, const f2b_state *sta
 typedef struct f2b_state_file f2b_state_file;
 
 /**
- * Open a checkpoint for reading. `path` is a checkpoint's folder, or a run's: then the newest that is
- * sound is taken, and each damaged one on the way is reported to `notify` with the reason.
+ * Open a checkpoint for reading. `path` is a checkpoint's folder, or a run's: then the newest that
+ * is sound is taken, and each damaged one on the way is reported to `notify` with the reason.
  * return: a handle to close, or NULL: F2B_ERR_NOT_FOUND (no checkpoint there at all),
  * F2B_ERR_FORMAT (damaged; of a run: all are), F2B_ERR_IO, F2B_ERR_MEMORY.
  */
@@ -77,7 +77,8 @@ void f2b_state_close(f2b_state_file *file);
 const char *f2b_state_path(const f2b_state_file *file);
 int64_t f2b_state_step(const f2b_state_file *file);
 
-/** An attribute by name, into *out, borrowed. F2B_ERR_FORMAT where it is missing or of another kind. */
+/** An attribute by name, into *out, borrowed. F2B_ERR_FORMAT where it is missing or of another
+ * kind. */
 F2B_MUST_USE f2b_status f2b_state_attribute(const f2b_state_file *file, const char *name,
                                             f2b_attribute_kind kind, f2b_attribute *out);
 

@@ -44,7 +44,8 @@ static f2b_status hash_file(int fd, const char *path, int64_t *size, char text[H
                                    : f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
     if (status == F2B_OK) {
         const XXH128_hash_t h = XXH3_128bits_digest(hash);
-        snprintf(text, HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64, (uint64_t)h.low64);
+        snprintf(text, HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64,
+                 (uint64_t)h.low64);
     }
     XXH3_freeState(hash);
     f2b_free(buffer);
@@ -73,10 +74,11 @@ f2b_status f2bi_manifest_write(const char *folder, int64_t step)
     f2b_status status = state && manifest ? sync_and_hash(state, &size, hash) : f2b_last_status();
     if (status == F2B_OK) {
         char text[512];
-        const int n = snprintf(text, sizeof text,
-                               "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
-                               "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
-                               VERSION, step, size, hash);
+        const int n =
+            snprintf(text, sizeof text,
+                     "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
+                     "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
+                     VERSION, step, size, hash);
         status = f2b_write_file(manifest, text, (size_t)n);
     }
     f2b_free(state);
@@ -109,7 +111,8 @@ static f2b_status read_manifest(const char *path, expected *out)
     const char *hash = f2bi_json_string(&r, file, "xxh3_128", "");
     if (strcmp(format, FORMAT) != 0) f2bi_json_fail(&r, "the manifest's format is not " FORMAT);
     if (version != VERSION)
-        f2bi_json_fail(&r, "the manifest's version is %" PRId64 "; this program reads %d", version, VERSION);
+        f2bi_json_fail(&r, "the manifest's version is %" PRId64 "; this program reads %d", version,
+                       VERSION);
     if (out->step < 0 || out->size < 0 || strlen(hash) != HASH_TEXT - 1)
         f2bi_json_fail(&r, "the manifest is damaged: step, size or xxh3_128 is missing");
     else strcpy(out->hash, hash);
@@ -121,7 +124,8 @@ static f2b_status compare_file(const char *path, const expected *want)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s", path);
+        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s",
+                              path);
     struct stat info;
     char hash[HASH_TEXT];
     int64_t size;
@@ -134,8 +138,9 @@ static f2b_status compare_file(const char *path, const expected *want)
     else {
         status = hash_file(fd, path, &size, hash);
         if (status == F2B_OK && strcmp(hash, want->hash) != 0)
-            status = f2b_fail(F2B_ERR_FORMAT, "%s is damaged: its XXH3-128 is %s, its manifest says %s",
-                              path, hash, want->hash);
+            status =
+                f2b_fail(F2B_ERR_FORMAT, "%s is damaged: its XXH3-128 is %s, its manifest says %s",
+                         path, hash, want->hash);
     }
     close(fd);
     return status;

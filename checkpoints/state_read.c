@@ -1,7 +1,7 @@
 /*
- * Reading state.h5. The manifest has found its bytes to be those that were written; who wrote them is
- * another question, so structure, types, ranks and sizes are checked before anything is read, and
- * nothing is allocated by a size that the file claims without having it.
+ * Reading state.h5. The manifest has found its bytes to be those that were written; who wrote them
+ * is another question, so structure, types, ranks and sizes are checked before anything is read,
+ * and nothing is allocated by a size that the file claims without having it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -72,12 +72,13 @@ static f2b_status read_value(hid_t attribute, f2b_attribute *out)
 static f2b_status read_attribute(f2b_state_file *file, hsize_t i)
 {
     f2b_attribute *out = &file->attributes[i];
-    const hid_t attribute = H5Aopen_by_idx(file->file, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT,
-                                           H5P_DEFAULT);
+    const hid_t attribute =
+        H5Aopen_by_idx(file->file, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT);
     char name[MAX_NAME];
     if (attribute < 0 || H5Aget_name(attribute, sizeof name, name) < 0) {
         if (attribute >= 0) H5Aclose(attribute);
-        return f2bi_hdf5_fail(F2B_ERR_FORMAT, "%s: attribute %d cannot be read", file->path, (int)i);
+        return f2bi_hdf5_fail(F2B_ERR_FORMAT, "%s: attribute %d cannot be read", file->path,
+                              (int)i);
     }
     out->name = f2b_strdup(name, F2B_TAG_FILES);
     ++file->n_attributes;
@@ -104,8 +105,8 @@ static f2b_status read_attributes(f2b_state_file *file)
     const bool known = strcmp(a.text, "fwd2bot-state") == 0;
     F2B_TRY(f2b_state_attribute(file, "format_version", F2B_ATTRIBUTE_INTEGER, &a));
     if (!known || a.integer != 1)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: format or format_version is not what this program reads",
-                        file->path);
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s: format or format_version is not what this program reads", file->path);
     F2B_TRY(f2b_state_attribute(file, "step", F2B_ATTRIBUTE_INTEGER, &a));
     if (a.integer != file->step)
         return f2b_fail(F2B_ERR_FORMAT, "%s is of step %lld, its manifest of step %lld", file->path,
@@ -121,7 +122,8 @@ static f2b_status check_moment(hid_t group, const f2b_named_array *parameter, in
     if (set < 0) return f2b_last_status();
     f2b_status status = F2B_OK;
     if (!f2b_shape_equal(moment.ndim, moment.shape, parameter->ndim, parameter->shape))
-        status = f2b_fail(F2B_ERR_FORMAT, "a moment of %s has another shape than it", parameter->name);
+        status =
+            f2b_fail(F2B_ERR_FORMAT, "a moment of %s has another shape than it", parameter->name);
     else if (updates) status = f2bi_hdf5_read_integer(set, "updates", updates);
     H5Dclose(set);
     return status;
@@ -159,7 +161,8 @@ static f2b_status read_tensors(f2b_state_file *file)
         || H5Gget_info(file->v, &v) < 0 || parameters.nlinks > MAX_TENSORS)
         return f2bi_hdf5_fail(F2B_ERR_FORMAT, "groups cannot be read");
     file->tensors = f2b_calloc((size_t)parameters.nlinks, sizeof *file->tensors, F2B_TAG_FILES);
-    file->has_moments = f2b_calloc((size_t)parameters.nlinks, sizeof *file->has_moments, F2B_TAG_FILES);
+    file->has_moments =
+        f2b_calloc((size_t)parameters.nlinks, sizeof *file->has_moments, F2B_TAG_FILES);
     if (!file->tensors || !file->has_moments) return f2b_last_status();
     if (H5Literate(file->parameters, H5_INDEX_NAME, H5_ITER_INC, NULL, add_name, file) < 0
         || (hsize_t)file->n_tensors != parameters.nlinks)
@@ -183,7 +186,8 @@ static f2b_status open_hdf5(f2b_state_file *file)
     file->parameters = f2bi_hdf5_open_group(file->file, "parameters");
     file->m = adam < 0 ? -1 : f2bi_hdf5_open_group(adam, "m");
     file->v = adam < 0 ? -1 : f2bi_hdf5_open_group(adam, "v");
-    if (file->parameters < 0 || file->m < 0 || file->v < 0) return f2b_fail_context("%s", file->path);
+    if (file->parameters < 0 || file->m < 0 || file->v < 0)
+        return f2b_fail_context("%s", file->path);
     return read_tensors(file) == F2B_OK ? F2B_OK : f2b_fail_context("%s", file->path);
 }
 
@@ -227,13 +231,14 @@ const f2b_attribute *f2b_state_attributes(const f2b_state_file *file, int64_t *n
     return file->attributes;
 }
 
-f2b_status f2b_state_attribute(const f2b_state_file *file, const char *name, f2b_attribute_kind kind,
-                               f2b_attribute *out)
+f2b_status f2b_state_attribute(const f2b_state_file *file, const char *name,
+                               f2b_attribute_kind kind, f2b_attribute *out)
 {
     for (int64_t i = 0; i < file->n_attributes; ++i) {
         if (strcmp(file->attributes[i].name, name) != 0) continue;
         if (file->attributes[i].kind != kind)
-            return f2b_fail(F2B_ERR_FORMAT, "%s: attribute %s is of another type", file->path, name);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: attribute %s is of another type", file->path,
+                            name);
         *out = file->attributes[i];
         return F2B_OK;
     }
@@ -272,7 +277,8 @@ static f2b_status read_data(const f2b_state_file *file, hid_t group, const char 
     if (set < 0) return f2b_fail_context("%s", file->path);
     const herr_t result = H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out);
     H5Dclose(set);
-    if (result < 0) return f2bi_hdf5_fail(F2B_ERR_IO, "%s: cannot read tensor %s", file->path, name);
+    if (result < 0)
+        return f2bi_hdf5_fail(F2B_ERR_IO, "%s: cannot read tensor %s", file->path, name);
     return F2B_OK;
 }
 

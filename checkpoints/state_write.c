@@ -1,7 +1,7 @@
 /*
- * Writing state.h5. Room on the disk is asked for before the first byte, so that a full disk is known
- * at once; what is left of a write that failed all the same is emptied before it is removed, because
- * HDF5 may keep such a file open.
+ * Writing state.h5. Room on the disk is asked for before the first byte, so that a full disk is
+ * known at once; what is left of a write that failed all the same is emptied before it is removed,
+ * because HDF5 may keep such a file open.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,8 @@ static f2b_status check_tensors(const f2b_state *state)
         const f2b_state_tensor *t = &state->tensors[i];
         names[i] = t->parameter.name;
         if (t->parameter.dtype != F2B_F32 || !t->m != !t->v)
-            status = f2b_fail(F2B_ERR_INVALID, "tensor %s must be f32 with both moments or none", names[i]);
+            status = f2b_fail(F2B_ERR_INVALID, "tensor %s must be f32 with both moments or none",
+                              names[i]);
         else if (names[i][0] == '\0' || strchr(names[i], '/') || strcmp(names[i], ".") == 0)
             status = f2b_fail(F2B_ERR_INVALID, "\"%s\" cannot name a tensor in HDF5", names[i]);
     }
@@ -101,7 +102,9 @@ static f2b_status write_attributes(hid_t file, const f2b_state *state)
     for (int64_t i = 0; i < state->n_attributes; ++i) {
         const f2b_attribute *a = &state->attributes[i];
         switch (a->kind) {
-        case F2B_ATTRIBUTE_INTEGER: F2B_TRY(f2bi_hdf5_write_integer(file, a->name, a->integer)); break;
+        case F2B_ATTRIBUTE_INTEGER:
+            F2B_TRY(f2bi_hdf5_write_integer(file, a->name, a->integer));
+            break;
         case F2B_ATTRIBUTE_NUMBER: F2B_TRY(f2bi_hdf5_write_number(file, a->name, a->number)); break;
         case F2B_ATTRIBUTE_TEXT: F2B_TRY(f2bi_hdf5_write_text(file, a->name, a->text)); break;
         }

@@ -68,7 +68,8 @@ static f2b_status open_indexed(f2bi_tensor_files *set, const char *folder, const
         const char *name = json_string_value(value);
         /* A shard lies beside its index: a path could lead anywhere. */
         if (!name || strchr(name, '/') || !ends_in(name, ".safetensors"))
-            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s: \"%s\" is not the name of a safetensors file",
+            return f2b_fail(F2B_ERR_FORMAT,
+                            "%s: tensor %s: \"%s\" is not the name of a safetensors file",
                             index_path, tensor, name ? name : "");
         const f2b_safetensors *file = find_file(set, name);
         if (!file) {
@@ -117,7 +118,8 @@ static f2b_status open_all(f2bi_tensor_files *set, const char *folder)
     const int n = scandir(folder, &names, is_weight_file, alphasort);
     if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot list %s", folder);
     f2b_status status = F2B_OK;
-    for (int i = 0; i < n && status == F2B_OK; ++i) status = add_file(set, folder, names[i]->d_name);
+    for (int i = 0; i < n && status == F2B_OK; ++i)
+        status = add_file(set, folder, names[i]->d_name);
     free_names(names, n);
     return status;
 }
@@ -130,11 +132,12 @@ static f2b_status refuse_pickle(const char *folder)
         free_names(names, n);
         return F2B_OK;
     }
-    const f2b_status status = f2b_fail(
-        F2B_ERR_FORMAT, "%s/%s holds pickle weights, which are programs and are not read; convert them "
-        "to safetensors, e.g. with transformers: "
-        "AutoModel.from_pretrained(X).save_pretrained(Y, safe_serialization=True)", folder,
-        names[0]->d_name);
+    const f2b_status status =
+        f2b_fail(F2B_ERR_FORMAT,
+                 "%s/%s holds pickle weights, which are programs and are not read; convert them "
+                 "to safetensors, e.g. with transformers: "
+                 "AutoModel.from_pretrained(X).save_pretrained(Y, safe_serialization=True)",
+                 folder, names[0]->d_name);
     free_names(names, n);
     return status;
 }
@@ -144,7 +147,8 @@ f2b_status f2bi_tensor_files_open(f2bi_tensor_files *set, const char *folder)
     *set = (f2bi_tensor_files){ 0 };
     f2b_status status;
     if (folder_has(folder, "model.safetensors.index.json")) status = open_index(set, folder);
-    else if (folder_has(folder, "model.safetensors")) status = add_file(set, folder, "model.safetensors");
+    else if (folder_has(folder, "model.safetensors"))
+        status = add_file(set, folder, "model.safetensors");
     else status = open_all(set, folder);
     if (status == F2B_OK && set->n == 0) status = refuse_pickle(folder);
     if (status != F2B_OK) f2bi_tensor_files_close(set);

@@ -1,7 +1,7 @@
 /*
  * The settings that decide what a trained compressor computes: what a checkpoint and an export must
- * carry so that a model can be used without the training configuration (DESIGN section 4). How it was
- * trained (loss, learning rates, sampler) is not among them. Plain values, copied freely.
+ * carry so that a model can be used without the training configuration (DESIGN section 4). How it
+ * was trained (loss, learning rates, sampler) is not among them. Plain values, copied freely.
  */
 #ifndef F2B_NN_METHOD_H
 #define F2B_NN_METHOD_H
@@ -23,8 +23,9 @@ typedef enum f2b_language_model {
 } f2b_language_model;
 typedef enum f2b_aspect_ratio { F2B_ASPECT_PAD, F2B_ASPECT_CROP } f2b_aspect_ratio;
 
-/* The linears that LoRA can adapt, by the name of their module; bit i of `targets` is entry i. In the
- * tower (forward single) the first three and out_proj, fc1, fc2 take part whatever `targets` says. */
+/* The linears that LoRA can adapt, by the name of their module; bit i of `targets` is entry i. In
+ * the tower (forward single) the first three and out_proj, fc1, fc2 take part whatever `targets`
+ * says. */
 #define F2B_LORA_TARGET_LIST(X)                                                                    \
     X(F2B_LORA_Q,    "q_proj")                                                                     \
     X(F2B_LORA_K,    "k_proj")                                                                     \

@@ -16,8 +16,8 @@
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/named_array.h"
 
-/* A fresh folder for one test, in memory where that can be had, because the writers sync every file;
- * its name is static. Setup and teardown of every test here. */
+/* A fresh folder for one test, in memory where that can be had, because the writers sync every
+ * file; its name is static. Setup and teardown of every test here. */
 static char temp_folder[64];
 static char temp_name[4][256];
 

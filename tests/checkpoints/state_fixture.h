@@ -28,7 +28,8 @@ static inline void fill_state(state_fixture *f, int64_t step)
     for (int t = 0; t < FIXTURE_TENSORS; ++t) {
         for (int k = 0; k < 3; ++k)
             for (int i = 0; i < 64; ++i)
-                f->values[k][t][i] = (float)step + (float)t * 0.1f + (float)i * 1e-3f + (float)k * 0.7f;
+                f->values[k][t][i] =
+                    (float)step + (float)t * 0.1f + (float)i * 1e-3f + (float)k * 0.7f;
         f->tensors[t].parameter = (f2b_named_array){
             .name = names[t], .dtype = F2B_F32, .ndim = ranks[t],
             .shape = { shapes[t][0], shapes[t][1] }, .data = f->values[0][t] };
@@ -36,7 +37,8 @@ static inline void fill_state(state_fixture *f, int64_t step)
         f->tensors[t].v = t == 3 ? NULL : f->values[2][t];
         f->tensors[t].updates = t == 3 ? 0 : step - t;
     }
-    f->attributes[0] = (f2b_attribute){ "config", F2B_ATTRIBUTE_TEXT, 0, 0, "summary:\n  tokens: 4\n" };
+    f->attributes[0] =
+        (f2b_attribute){ "config", F2B_ATTRIBUTE_TEXT, 0, 0, "summary:\n  tokens: 4\n" };
     f->attributes[1] = (f2b_attribute){ "method", F2B_ATTRIBUTE_TEXT, 0, 0, "{}" };
     f->attributes[2] = (f2b_attribute){ "base_model", F2B_ATTRIBUTE_TEXT, 0, 0, "xxh3:0" };
     f->attributes[3] = (f2b_attribute){ "skipped", F2B_ATTRIBUTE_INTEGER, -7, 0, NULL };

@@ -6,12 +6,20 @@
 static f2b_method example(void)
 {
     return (f2b_method){
-        .tokens = 16, .prompt = "Summarize the image in a \"few\" words. \xc3\xa9\n",
-        .template_ = F2B_SUMMARY_PLAIN, .attention = F2B_SUMMARY_BIDIRECTIONAL,
-        .hidden_state = F2B_SUMMARY_PRE_NORM, .forward = F2B_FORWARD_SINGLE,
-        .adapters = F2B_ADAPTERS_SINGLE, .temperature = 0.02,
-        .language_model = F2B_LANGUAGE_MODEL_LORA, .image_aspect_ratio = F2B_ASPECT_CROP,
-        .lora = { .r = 128, .alpha = 256, .dropout = 0.05, .targets = 1u << F2B_LORA_Q | 1u << F2B_LORA_DOWN },
+        .tokens = 16,
+        .prompt = "Summarize the image in a \"few\" words. \xc3\xa9\n",
+        .template_ = F2B_SUMMARY_PLAIN,
+        .attention = F2B_SUMMARY_BIDIRECTIONAL,
+        .hidden_state = F2B_SUMMARY_PRE_NORM,
+        .forward = F2B_FORWARD_SINGLE,
+        .adapters = F2B_ADAPTERS_SINGLE,
+        .temperature = 0.02,
+        .language_model = F2B_LANGUAGE_MODEL_LORA,
+        .image_aspect_ratio = F2B_ASPECT_CROP,
+        .lora = { .r = 128,
+                  .alpha = 256,
+                  .dropout = 0.05,
+                  .targets = 1u << F2B_LORA_Q | 1u << F2B_LORA_DOWN },
     };
 }
 

@@ -1,6 +1,7 @@
 /*
  * Model folders: the three layouts of LLaVA give the same tensors by the same names, shards and
- * types are read in place, config.json gets its defaults, and what is unsupported is refused by name.
+ * types are read in place, config.json gets its defaults, and what is unsupported is refused by
+ * name.
  */
 #include "tests/checkpoints/fixtures.h"
 
@@ -69,8 +70,8 @@ static void check_model(const char *path, const char *vision_path, char fingerpr
     assert_int_equal(f2b_image_tokens(c), 4);
 
     f2b_named_array t;
-    assert_ok(f2b_model_folder_find(folder, "language_model.model.layers.0.self_attn.q_proj.weight", 2,
-                                    (int64_t[]){ 8, 8 }, &t));
+    assert_ok(f2b_model_folder_find(folder, "language_model.model.layers.0.self_attn.q_proj.weight",
+                                    2, (int64_t[]){ 8, 8 }, &t));
     assert_memory_equal(t.data, values, 8 * 8 * 4);
     assert_ok(f2b_model_folder_find(folder, "multi_modal_projector.linear_1.weight", 2,
                                     (int64_t[]){ 8, 6 }, &t));
@@ -92,10 +93,13 @@ static void three_layouts_are_one_model(void **state)
     (void)state;
     char prints[3][64], hf[256], newer[256], haotian[256], clip[256];
     strcpy(hf, make_folder("hf", hf_config));
-    write_model(hf, (const char *const[]){
-        "language_model.model.layers.0.self_attn.q_proj.weight", "multi_modal_projector.linear_1.weight",
-        "multi_modal_projector.linear_2.bias", "language_model.lm_head.weight",
-        "vision_tower.vision_model.pre_layrnorm.weight" }, 5);
+    write_model(hf,
+                (const char *const[]){ "language_model.model.layers.0.self_attn.q_proj.weight",
+                                       "multi_modal_projector.linear_1.weight",
+                                       "multi_modal_projector.linear_2.bias",
+                                       "language_model.lm_head.weight",
+                                       "vision_tower.vision_model.pre_layrnorm.weight" },
+                5);
     check_model(hf, NULL, prints[0]);
 
     strcpy(newer, make_folder("newer", hf_config));
@@ -111,8 +115,10 @@ static void three_layouts_are_one_model(void **state)
         "model.mm_projector.2.bias", "lm_head.weight", "" }, 4);
     strcpy(clip, make_folder("clip", clip_config));
     const f2b_named_array side[] = {
-        tensor("vision_model.pre_layrnorm.weight", 1, 6, 0), tensor("logit_scale", 0, 0, 0),
-        tensor("text_model.embeddings.position_ids", 1, 3, 0), tensor("visual_projection.weight", 1, 3, 0),
+        tensor("vision_model.pre_layrnorm.weight", 1, 6, 0),
+        tensor("logit_scale", 0, 0, 0),
+        tensor("text_model.embeddings.position_ids", 1, 3, 0),
+        tensor("visual_projection.weight", 1, 3, 0),
     };
     assert_ok(f2b_safetensors_write(in_temp("clip/model.safetensors"), side, 4, NULL, 0));
     check_model(haotian, clip, prints[2]);
@@ -129,10 +135,12 @@ static void shards_types_and_ignored_buffers(void **state)
 {
     (void)state;
     char folder[256];
-    strcpy(folder, make_folder("sharded",
-        "{\"model_type\":\"llama\",\"hidden_size\":4,\"num_attention_heads\":2,\"num_hidden_layers\":1,"
-        "\"intermediate_size\":4,\"vocab_size\":3,\"tie_word_embeddings\":true,"
-        "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500000.0}}"));
+    strcpy(folder,
+           make_folder("sharded",
+                       "{\"model_type\":\"llama\",\"hidden_size\":4,\"num_attention_heads\":2,"
+                       "\"num_hidden_layers\":1,"
+                       "\"intermediate_size\":4,\"vocab_size\":3,\"tie_word_embeddings\":true,"
+                       "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500000.0}}"));
     const uint16_t half[4] = { 0x3c00, 0x4000, 0x4200, 0x4400 };
     const f2b_named_array a[2] = {
         { .name = "model.norm.weight", .dtype = F2B_F16, .ndim = 1, .shape = { 4 }, .data = half },
@@ -155,7 +163,8 @@ static void shards_types_and_ignored_buffers(void **state)
     assert_true(f2b_model_folder_config(model)->text.rope_theta == 500000.0);
     assert_false(f2b_model_folder_config(model)->has_vision);
     f2b_named_array t;
-    assert_ok(f2b_model_folder_find(model, "language_model.model.norm.weight", 1, (int64_t[]){ 4 }, &t));
+    assert_ok(
+        f2b_model_folder_find(model, "language_model.model.norm.weight", 1, (int64_t[]){ 4 }, &t));
     assert_int_equal(t.dtype, F2B_F16);
     assert_memory_equal(t.data, half, 8);
     assert_int_equal(f2b_model_folder_find(model, "language_model.model.embed_tokens.weight", 2,
@@ -174,7 +183,8 @@ static void shards_types_and_ignored_buffers(void **state)
     snprintf(text, sizeof text, index, "a.safetensors");
     write_text(in_temp("sharded/model.safetensors.index.json"), text);
     assert_null(f2b_model_folder_open(folder, NULL));
-    assert_failed(F2B_ERR_FORMAT, "model.embed_tokens.weight is not in a.safetensors", "index.json");
+    assert_failed(F2B_ERR_FORMAT, "model.embed_tokens.weight is not in a.safetensors",
+                  "index.json");
 
     /* Without an index all files count; the same tensor twice is an error. */
     assert_int_equal(unlink(in_temp("sharded/model.safetensors.index.json")), 0);
@@ -207,8 +217,8 @@ static void no_weights_and_pickle(void **state)
 static void defaults_of_the_libraries(void **state)
 {
     (void)state;
-    f2b_model_folder *model = f2b_model_folder_open(make_folder("llava", "{\"model_type\":\"llava\"}"),
-                                                    NULL);
+    f2b_model_folder *model =
+        f2b_model_folder_open(make_folder("llava", "{\"model_type\":\"llava\"}"), NULL);
     if (!model) fail_msg("%s", f2b_last_error());
     const f2b_model_config *c = f2b_model_folder_config(model);
     assert_int_equal(c->text.hidden, 4096);
@@ -231,13 +241,15 @@ static void defaults_of_the_libraries(void **state)
 static void refuses_by_name(void **state)
 {
     (void)state;
-    static const struct { const char *config, *message; } cases[] = {
+    static const struct { const char *config, *message;
+    } cases[] = {
         { "", "not valid JSON" },
         { "[]", "no JSON object" },
         { "{}", "model_type none" },
         { "{\"model_type\":\"mistral\"}", "model_type mistral" },
         { "{\"model_type\":\"llama\",\"model_type\":\"llama\"}", "duplicate" },
-        { "{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", "rope_scaling" },
+        { "{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}",
+          "rope_scaling" },
         { "{\"model_type\":\"llama\",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", "yarn" },
         { "{\"model_type\":\"llama\",\"hidden_act\":\"gelu\"}", "hidden_act gelu" },
         { "{\"model_type\":\"llama\",\"attention_bias\":true}", "attention_bias" },
@@ -251,10 +263,13 @@ static void refuses_by_name(void **state)
         { "{\"model_type\":\"llama\",\"eos_token_id\":[1,2]}", "eos_token_id" },
         { "{\"model_type\":\"llava\",\"vision_config\":{\"model_type\":\"siglip_vision_model\"}}",
           "siglip_vision_model" },
-        { "{\"model_type\":\"llava\",\"vision_config\":{\"hidden_act\":\"relu\"}}", "hidden_act relu" },
-        { "{\"model_type\":\"llava\",\"vision_config\":{\"hidden_size\":768}}", "num_attention_heads" },
+        { "{\"model_type\":\"llava\",\"vision_config\":{\"hidden_act\":\"relu\"}}",
+          "hidden_act relu" },
+        { "{\"model_type\":\"llava\",\"vision_config\":{\"hidden_size\":768}}",
+          "num_attention_heads" },
         { "{\"model_type\":\"llava\",\"vision_config\":{\"patch_size\":32}}", "patch_size" },
-        { "{\"model_type\":\"llava\",\"projector_hidden_act\":\"relu\"}", "projector_hidden_act relu" },
+        { "{\"model_type\":\"llava\",\"projector_hidden_act\":\"relu\"}",
+          "projector_hidden_act relu" },
         { "{\"model_type\":\"llava\",\"vision_feature_layer\":[-2,-3]}", "several layers" },
         { "{\"model_type\":\"llava\",\"vision_feature_layer\":99}", "vision_feature_layer" },
         { "{\"model_type\":\"llava\",\"mm_vision_tower\":\"x\",\"mm_projector_type\":\"linear\"}",

@@ -31,7 +31,11 @@ static void reads_what_it_wrote(void **state)
     const uint16_t bf16[3] = { 0x3f80, 0x4000, 0x4040 };
     const uint16_t f16[1] = { 0x3c00 };
     const f2b_named_array tensors[] = {
-        { .name = "b \"quoted\" \xc3\xa9", .dtype = F2B_BF16, .ndim = 1, .shape = { 3 }, .data = bf16 },
+        { .name = "b \"quoted\" \xc3\xa9",
+          .dtype = F2B_BF16,
+          .ndim = 1,
+          .shape = { 3 },
+          .data = bf16 },
         { .name = "scalar", .dtype = F2B_F16, .ndim = 0, .data = f16 },
         { .name = "empty", .dtype = F2B_F32, .ndim = 2, .shape = { 0, 7 }, .data = f32 },
         { .name = "a", .dtype = F2B_F32, .ndim = 2, .shape = { 2, 3 }, .data = f32 },
@@ -90,7 +94,8 @@ static f2b_safetensors *open_header(const char *header, size_t data_bytes)
 static void enforces_every_rule(void **state)
 {
     (void)state;
-    static const struct { const char *header; size_t data; const char *message; } cases[] = {
+    static const struct { const char *header; size_t data; const char *message;
+    } cases[] = {
         { "", 0, "begin with '{'" },
         { " {}", 0, "begin with '{'" },
         { "{", 0, "not valid JSON" },
@@ -98,7 +103,8 @@ static void enforces_every_rule(void **state)
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"dtype\":\"F32\"}}", 4,
           "duplicate" },
         { "{\"a\":5}", 0, "tensor a needs" },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "nothing else" },
+        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4,
+          "nothing else" },
         { "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "F8_E4M3" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4, "dimension 0" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension 0" },
@@ -106,8 +112,10 @@ static void enforces_every_rule(void **state)
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", 4,
           "9 dimensions" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", 4, "two integers" },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "before it begins" },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "do not hold F32 [2]" },
+        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4,
+          "before it begins" },
+        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
+          "do not hold F32 [2]" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
           "do not hold" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807],\"data_offsets\":[0,4]}}", 4,
@@ -116,9 +124,12 @@ static void enforces_every_rule(void **state)
           "not valid JSON" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "hole" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-          "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "overlap" },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "cut off or damaged" },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3, "cut off or damaged" },
+          "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+          4, "overlap" },
+        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5,
+          "cut off or damaged" },
+        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3,
+          "cut off or damaged" },
         { "{\"__metadata__\":{\"a\":1}}", 0, "__metadata__ \"a\"" },
         { "{\"__metadata__\":[]}", 0, "not an object" },
         { "{}x", 0, "not valid JSON" },
@@ -140,9 +151,11 @@ static void accepts_what_is_legal(void **state)
     f2b_safetensors_close(file);
 
     /* Escapes, a type that only counts as listed, and data at an odd address. */
-    file = open_header("{\"\\u0061\\u00e9\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9,13]},"
-                       "\"ids\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[1,9]},"
-                       "\"u\":{\"shape\":[1],\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 13);
+    file =
+        open_header("{\"\\u0061\\u00e9\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9,13]},"
+                    "\"ids\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[1,9]},"
+                    "\"u\":{\"shape\":[1],\"dtype\":\"U8\",\"data_offsets\":[0,1]}}",
+                    13);
     assert_non_null(file);
     const f2b_safetensor *ids = f2b_safetensors_find(file, "ids");
     assert_string_equal(ids->type, "I64");

@@ -1,6 +1,6 @@
 /*
- * Training state: bit-exact round trip, rotation, fallback over damage, every flipped bit found, and
- * files of a foreign structure refused even where the manifest vouches for them.
+ * Training state: bit-exact round trip, rotation, fallback over damage, every flipped bit found,
+ * and files of a foreign structure refused even where the manifest vouches for them.
  */
 #include "tests/checkpoints/state_fixture.h"
 
@@ -208,9 +208,16 @@ static void foreign_structures(void **state)
 {
     (void)state;
     static const char *const messages[] = {
-        "not little-endian f32", "9 dimensions", "missing, or a link to elsewhere", "another shape",
-        "moments without a parameter", "group parameters", "not stored in one piece", "not stored in full",
-        "attribute config", "step 9",
+        "not little-endian f32",
+        "9 dimensions",
+        "missing, or a link to elsewhere",
+        "another shape",
+        "moments without a parameter",
+        "group parameters",
+        "not stored in one piece",
+        "not stored in full",
+        "attribute config",
+        "step 9",
     };
     const char *folder = in_temp("checkpoints/step-00000003");
     for (int i = 0; i < (int)(sizeof messages / sizeof messages[0]); ++i) {
@@ -255,12 +262,21 @@ static void foreign_structures(void **state)
     }
 }
 
-int main(void)
+/* `test_state write FOLDER` writes step 120 there, for h5py (test_state_h5py.py). */
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "write") == 0) {
+        fill_state(&fixture, 120);
+        return f2b_state_save(argv[2], &fixture.state, 0, NULL, NULL) == F2B_OK ? 0 : 1;
+    }
     const struct CMUnitTest tests[] = {
-        F2B_CKPT_TEST(round_trip), F2B_CKPT_TEST(same_state_same_bytes), F2B_CKPT_TEST(long_texts),
-        F2B_CKPT_TEST(rotation), F2B_CKPT_TEST(damage_is_named_and_passed_over),
-        F2B_CKPT_TEST(every_flipped_bit_is_found), F2B_CKPT_TEST(refuses_what_it_could_not_read_back),
+        F2B_CKPT_TEST(round_trip),
+        F2B_CKPT_TEST(same_state_same_bytes),
+        F2B_CKPT_TEST(long_texts),
+        F2B_CKPT_TEST(rotation),
+        F2B_CKPT_TEST(damage_is_named_and_passed_over),
+        F2B_CKPT_TEST(every_flipped_bit_is_found),
+        F2B_CKPT_TEST(refuses_what_it_could_not_read_back),
         F2B_CKPT_TEST(foreign_structures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

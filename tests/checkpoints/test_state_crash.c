@@ -1,8 +1,8 @@
 /*
- * A save that is killed, or that finds the disk full, at any call to the file system. The calls that
- * checkpoints/ and HDF5 make are taken over here: the n-th ends the process (as kill -9 would) or
- * fails with ENOSPC, for every n until a save comes through. After each: what was saved before, or
- * what was being saved, is there to the bit, and the next save works.
+ * A save that is killed, or that finds the disk full, at any call to the file system. The calls
+ * that checkpoints/ and HDF5 make are taken over here: the n-th ends the process (as kill -9 would)
+ * or fails with ENOSPC, for every n until a save comes through. After each: what was saved before,
+ * or what was being saved, is there to the bit, and the next save works.
  */
 #include "tests/checkpoints/state_fixture.h"
 
@@ -45,8 +45,8 @@ TAKE_OVER_WRITE(pwrite, SYS_pwrite64, (int fd, const void *p, size_t n, off_t at
 TAKE_OVER_WRITE(pwrite64, SYS_pwrite64, (int fd, const void *p, size_t n, off_t at), fd, p, n, at)
 TAKE_OVER(fsync, SYS_fsync, (int fd), fd)
 TAKE_OVER(rename, SYS_rename, (const char *a, const char *b), a, b)
-TAKE_OVER(renameat2, SYS_renameat2, (int da, const char *a, int db, const char *b, unsigned flags), da, a,
-          db, b, flags)
+TAKE_OVER(renameat2, SYS_renameat2, (int da, const char *a, int db, const char *b, unsigned flags),
+          da, a, db, b, flags)
 TAKE_OVER(mkdir, SYS_mkdir, (const char *path, mode_t m), path, m)
 TAKE_OVER(fallocate, SYS_fallocate, (int fd, int m, off_t at, off_t n), fd, m, at, n)
 TAKE_OVER(ftruncate, SYS_ftruncate, (int fd, off_t n), fd, n)
