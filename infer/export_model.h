@@ -1,0 +1,26 @@
+/*
+ * A checkpoint to an export that is proven to work: every tensor is read back and compared, and the
+ * exported adapters, loaded as a user would, must change what the model computes in every stage.
+ */
+#ifndef F2B_INFER_EXPORT_MODEL_H
+#define F2B_INFER_EXPORT_MODEL_H
+
+#include "infer/trained_model.h"
+
+/** By how much the hidden states of a fixed input differ with and without what was trained:
+ *  |with - without| / |without|, 0 where a stage has nothing to show. */
+typedef struct f2b_export_proof {
+    double compression, generation;
+    int64_t tensors;            /* read back and equal to the bit */
+} f2b_export_proof;
+
+/**
+ * Write checkpoint `from` as PEFT folders into `to` (checkpoints/peft.h) and prove it. Fails, and
+ * removes `to`, where a tensor differs or a stage's adapter changes nothing (F2B_ERR_INVALID).
+ *
+ * model, vision  base folders, NULL where the run says where they are.
+ */
+f2b_status f2b_export_model(const char *from, const char *to, const char *model, const char *vision,
+                            f2b_device device, f2b_export_proof *proof) F2B_MUST_USE;
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * Generation with a key/value cache: several sequences at once, each in a slot of its own. A row's
+ * values do not depend on what runs beside it, so that a batch gives the same ids as one by one,
+ * and the cache the same ids as running everything again for each token.
+ */
+#ifndef F2B_INFER_GENERATE_H
+#define F2B_INFER_GENERATE_H
+
+#include "data/tokenizer/buffers.h"
+#include "nn/model.h"
+#include "nn/pack.h"
+
+typedef struct f2b_generator f2b_generator;
+
+/**
+ * slots     sequences at a time.
+ * capacity  rows of a slot: prompt (an image is image_rows of them) and what is generated; at most
+ *           the model's max_positions.
+ * stage     adapters that apply; F2B_STAGE_NONE with a base view (trained_model.h).
+ * return    NULL with F2B_ERR_INVALID or F2B_ERR_MEMORY. The model is borrowed.
+ */
+f2b_generator *f2b_generator_new(const f2b_model *model, f2b_stage stage, int64_t slots,
+                                 int64_t capacity);
+void f2b_generator_free(f2b_generator *generator);
+
+/** Rows that a slot holds; forget them. */
+int64_t f2b_generator_rows(const f2b_generator *generator, int64_t slot);
+void f2b_generator_clear(f2b_generator *generator, int64_t slot);
+
+/**
+ * Let n sequences go on: the rows of items[i] follow what slots[i] holds already (a prompt, one
+ * token, the next turn of a chat). labels, summary and key of the items are not read.
+ *
+ * slots   [n], different from each other.
+ * images  rows that F2B_ROW_IMAGE points to, f2b_model_image_rows an image, any float type: a leaf
+ *         (tokens out of a store) or of any tape; NULL where no item has one.
+ * return  logits [n, vocab] after each sequence's last row, valid until the next call; NULL with
+ *         F2B_ERR_DATA (a sequence does not fit its slot; its number is named), F2B_ERR_MEMORY.
+ */
+f2b_tensor *f2b_generator_feed(f2b_generator *generator, const f2b_pack_item *items,
+                               const int64_t *slots, int64_t n, f2b_tensor *images);
+
+typedef struct f2b_generate_options {
+    f2b_stage stage;
+    int64_t max_new_tokens;
+    int32_t eos_id;
+    bool (*stop)(void *context);        /* asked before every token; true: F2B_ERR_STOPPED. Or NULL */
+    void *context;
+} f2b_generate_options;
+
+/**
+ * Greedy answers to n prompts: at each place the id of the highest logit (of equal ones the lowest
+ * id), until eos, max_new_tokens, or the end of the model's context.
+ *
+ * prompts, images  as above.
+ * out     [n], zero-initialised by the caller; gets the new ids, without eos (f2b_ids_free).
+ * errors  F2B_ERR_DATA: a prompt leaves no room for a token within max_positions;
+ *         F2B_ERR_NUMBERS: logits that are not finite; F2B_ERR_STOPPED; F2B_ERR_MEMORY.
+ */
+f2b_status f2b_generate(const f2b_model *model, const f2b_pack_item *prompts, int64_t n,
+                        f2b_tensor *images, const f2b_generate_options *options,
+                        f2b_ids *out) F2B_MUST_USE;
+
+#endif
