@@ -87,6 +87,14 @@ static f2b_status open_folder(f2b_model_folder *folder)
     return index_tensors(folder);
 }
 
+f2b_status f2b_model_config_load(const char *path, const char *vision_path, f2b_model_config *config)
+{
+    char *aspect_ratio = NULL;
+    const f2b_status status = f2bi_model_config_read(path, vision_path, config, &aspect_ratio);
+    f2b_free(aspect_ratio);
+    return status;
+}
+
 f2b_model_folder *f2b_model_folder_open(const char *path, const char *vision_path)
 {
     f2b_model_folder *folder = f2b_calloc(1, sizeof *folder, F2B_TAG_FILES);

@@ -32,6 +32,10 @@ void f2b_model_folder_close(f2b_model_folder *folder);
 const char *f2b_model_folder_path(const f2b_model_folder *folder);
 const f2b_model_config *f2b_model_folder_config(const f2b_model_folder *folder);
 
+/** The sizes alone, from config.json: for programs that need no weights. errors as above. */
+F2B_MUST_USE f2b_status f2b_model_config_load(const char *path, const char *vision_path,
+                                              f2b_model_config *config);
+
 /** What config.json says of images: "pad", or NULL where it is silent (haotian-liu's key). */
 const char *f2b_model_folder_image_aspect_ratio(const f2b_model_folder *folder);
 

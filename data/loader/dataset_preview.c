@@ -73,6 +73,9 @@ static f2b_status parse_id(const f2b_dataset *d, const char *id, f2bi_request *q
     if (!conversation || caption->source < joined)
         return f2b_fail(F2B_ERR_USAGE, "%s: what is joined is a record of conversations and one of "
                         "conversation_captions", id);
+    if (f2b_source_stem_key(d->sources[q->place.source], q->place.record) !=
+        f2b_source_stem_key(d->sources[caption->source], caption->record))
+        return f2b_fail(F2B_ERR_USAGE, "%s: the caption is of another image", id);
     q->kind = F2B_BATCH_BOTH;
     q->caption = caption;
     return F2B_OK;

@@ -44,26 +44,19 @@ static int64_t captions_before(const f2b_sampler *s, int64_t step)
  * average f b under L_disc; with x caption batches of c samples beside it the ratio is
  * (x c + f b) / b, hence x = b (ratio - f) / c, and x / (1 + x) of all batches are of captions.
  */
-static f2b_status set_share(f2b_sampler *s, double ratio)
+static void set_share(f2b_sampler *s, double ratio)
 {
     const int64_t both = s->streams[F2B_BATCH_BOTH].n, all = conversations(s);
     const int64_t captions = s->streams[F2B_BATCH_CAPTION].n;
     s->caption_share = all == 0, s->share_of = 1;
-    if (all == 0 || captions == 0) return F2B_OK;
+    if (all == 0 || captions == 0) return;
     const wide wanted = (wide)(uint64_t)llround(ratio * RATIO_UNIT) * (uint64_t)all;
     const wide there = (wide)RATIO_UNIT * (uint64_t)both;
-    if (wanted <= there)
-        return f2b_fail(F2B_ERR_CONFIG,
-                        "sampler.ratio %g leaves no room for data.captions: %lld of "
-                        "the %lld conversations have a caption of their own, which is %g samples "
-                        "under the contrastive loss for each under the autoregressive; raise the "
-                        "ratio, or leave data.captions out",
-                        ratio, (long long)both, (long long)all, (double)both / (double)all);
+    if (wanted <= there) return;                /* `both` alone is the ratio or more */
     wide x = (wanted - there) * (uint64_t)s->conversation_batch;
     wide of = x + (wide)RATIO_UNIT * (uint64_t)all * (uint64_t)s->contrastive_batch;
     while (of >> 62 != 0) x >>= 1, of >>= 1;
     s->caption_share = (int64_t)x, s->share_of = (int64_t)of;
-    return F2B_OK;
 }
 
 static f2b_status check(const f2b_sampler_options *o)
@@ -95,7 +88,8 @@ static f2b_status start(f2b_sampler *s, const f2b_sampler_options *o)
                                  k == F2B_BATCH_CAPTION ? o->contrastive_batch
                                                         : o->conversation_batch,
                                  o->seed, k, k != F2B_BATCH_CONVERSATION));
-    return set_share(s, o->ratio);
+    set_share(s, o->ratio);
+    return F2B_OK;
 }
 
 f2b_sampler *f2b_sampler_new(const f2b_sampler_options *options)
@@ -112,6 +106,14 @@ void f2b_sampler_free(f2b_sampler *sampler)
     if (sampler == NULL) return;
     for (int k = 0; k < F2B_BATCH_KINDS; k++) f2bi_stream_clear(&sampler->streams[k]);
     f2b_free(sampler);
+}
+
+double f2b_sampler_share(const f2b_sampler *s, f2b_batch_kind kind)
+{
+    const double captions = (double)s->caption_share / (double)s->share_of;
+    const int64_t all = conversations(s);
+    if (kind == F2B_BATCH_CAPTION || all == 0) return kind == F2B_BATCH_CAPTION ? captions : 0;
+    return (1 - captions) * (double)s->streams[kind].n / (double)all;
 }
 
 f2b_plan f2b_sampler_plan(const f2b_sampler *s, int64_t step)

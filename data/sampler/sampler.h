@@ -18,7 +18,8 @@
  * proportion of their pools, so that both pools end an epoch together; caption batches are added so
  * that (samples under L_disc) / (samples under L_AR) = ratio, where `both` counts on each side. All
  * are spread evenly: the counts after any number of steps are within one batch of each kind of the
- * exact share. Where `both` alone exceeds the ratio there are no caption batches.
+ * exact share. Where `both` alone is the ratio or more, no caption batches come: f2b_sampler_share
+ * tells.
  *
  * source  DESIGN sections 3 and 8.
  */
@@ -41,14 +42,14 @@ typedef struct f2b_sampler_options {
     f2b_pool pools[F2B_BATCH_KINDS];
     int64_t conversation_batch; /* samples of a conversation or both batch */
     int64_t contrastive_batch;  /* samples of a caption batch */
-    double ratio;               /* 0 or more; read where there are both captions and conversations */
+    double ratio; /* 0 or more; read where there are both captions and conversations */
     uint64_t seed;
 } f2b_sampler_options;
 
 typedef struct f2b_sampler f2b_sampler;
 
-/** errors  F2B_ERR_CONFIG: a batch size below 1, a ratio that is no number, no members at all, or a
- *          ratio that leaves a pool unused; F2B_ERR_MEMORY. */
+/** errors  F2B_ERR_CONFIG: a batch size below 1, a ratio that is no number, no members at all;
+ *          F2B_ERR_MEMORY. */
 f2b_sampler *f2b_sampler_new(const f2b_sampler_options *options);
 void f2b_sampler_free(f2b_sampler *sampler);
 
@@ -63,6 +64,9 @@ typedef struct f2b_plan {
     int64_t n, index;
 } f2b_plan;
 f2b_plan f2b_sampler_plan(const f2b_sampler *sampler, int64_t step);
+
+/** The share of steps that are of a kind, 0 to 1. A pool of which it is 0 is worth a warning. */
+double f2b_sampler_share(const f2b_sampler *sampler, f2b_batch_kind kind);
 
 /** The draws of a step in row order: draws [plan.n], the caller's. errors: F2B_ERR_MEMORY. */
 f2b_status f2b_sampler_draw(const f2b_sampler *sampler, int64_t step, f2b_draw *draws) F2B_MUST_USE;

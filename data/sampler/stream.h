@@ -1,4 +1,4 @@
-/* One pool as an endless stream of permutations; private to the sampler, whose header says what holds. */
+/* One pool as an endless stream of permutations. Private: sampler.h says what holds. */
 #ifndef F2B_DATA_SAMPLER_STREAM_H
 #define F2B_DATA_SAMPLER_STREAM_H
 
