@@ -58,6 +58,7 @@ hid_t f2bi_hdf5_create(const char *path)
     f2bi_hdf5_start();
     const hid_t fapl = access_properties(), fcpl = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(fcpl, 0);            /* the same state gives the same bytes */
+    H5Pset_attr_phase_change(fcpl, 0, 0);       /* root attributes may be larger than 64 KiB */
     const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, fcpl, fapl);
     if (file < 0) (void)f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
     H5Pclose(fcpl);
@@ -120,14 +121,13 @@ f2b_status f2bi_hdf5_write_number(hid_t object, const char *name, double value)
     return write_scalar(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
 }
 
-/* Variable-length: the text lies in the file's heap, beyond the 64 KiB that an attribute may
- * have. */
+/* Of fixed length, because reading variable-length texts from a hostile file crashes HDF5 1.10. */
 f2b_status f2bi_hdf5_write_text(hid_t object, const char *name, const char *value)
 {
     const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, H5T_VARIABLE);
+    H5Tset_size(type, strlen(value) + 1);
     H5Tset_cset(type, H5T_CSET_UTF8);
-    const f2b_status status = write_scalar(object, name, type, type, &value);
+    const f2b_status status = write_scalar(object, name, type, type, value);
     H5Tclose(type);
     return status;
 }

@@ -5,8 +5,8 @@
  *
  * state.h5: /parameters/<name>, /adam/m/<name>, /adam/v/<name> (f32, contiguous, the tensor's own
  * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes (64-bit
- * integers, doubles, variable-length UTF-8 strings, which have no limit of length). HDF5 is not
- * thread-safe: one thread at a time may be in these functions.
+ * integers, doubles, UTF-8 strings of fixed length, up to 64 MiB). HDF5 is not thread-safe: one
+ * thread at a time may be in these functions.
  */
 #ifndef F2B_CHECKPOINTS_STATE_H
 #define F2B_CHECKPOINTS_STATE_H
@@ -28,7 +28,7 @@ typedef enum f2b_attribute_kind {
     F2B_ATTRIBUTE_INTEGER, F2B_ATTRIBUTE_NUMBER, F2B_ATTRIBUTE_TEXT
 } f2b_attribute_kind;
 
-/** A named value beside the tensors: a root attribute of any length. Borrowed. */
+/** A named value beside the tensors: a root attribute. Borrowed. */
 typedef struct f2b_attribute {
     const char *name;
     f2b_attribute_kind kind;

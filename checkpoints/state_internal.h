@@ -6,6 +6,7 @@
 
 #define F2BI_STATE_FILE "state.h5"
 #define F2BI_MANIFEST_FILE "manifest.json"
+enum { F2BI_STATE_MAX_TEXT = 64 << 20 };        /* bytes of an attribute, with the closing zero */
 
 /** Hash folder/state.h5, bring it to disk, and write folder/manifest.json beside it. */
 F2B_MUST_USE f2b_status f2bi_manifest_write(const char *folder, int64_t step);

@@ -26,22 +26,13 @@ struct f2b_state_file {
 
 static f2b_status read_text(hid_t attribute, hid_t type, char **out)
 {
-    char *theirs = NULL;
-    const hid_t space = H5Aget_space(attribute);
-    const hid_t memory_type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(memory_type, H5T_VARIABLE);
-    H5Tset_cset(memory_type, H5Tget_cset(type));
-    f2b_status status = F2B_OK;
-    if (H5Aread(attribute, memory_type, &theirs) < 0)
-        status = f2bi_hdf5_fail(F2B_ERR_FORMAT, "cannot read a text");
-    else {
-        *out = f2b_strdup(theirs ? theirs : "", F2B_TAG_FILES);
-        if (!*out) status = f2b_last_status();
-        H5Dvlen_reclaim(memory_type, space, H5P_DEFAULT, &theirs);
-    }
-    H5Tclose(memory_type);
-    H5Sclose(space);
-    return status;
+    const size_t size = H5Tget_size(type);
+    if (size > F2BI_STATE_MAX_TEXT) return f2b_fail(F2B_ERR_FORMAT, "a text of %zu bytes", size);
+    *out = f2b_calloc(size + 1, 1, F2B_TAG_FILES);
+    if (!*out) return f2b_last_status();
+    if (H5Aread(attribute, type, *out) < 0)
+        return f2bi_hdf5_fail(F2B_ERR_FORMAT, "a text that cannot be read");
+    return F2B_OK;
 }
 
 static f2b_status read_value(hid_t attribute, f2b_attribute *out)
@@ -50,7 +41,7 @@ static f2b_status read_value(hid_t attribute, f2b_attribute *out)
     const H5T_class_t class = H5Tget_class(type);
     const bool wide = H5Tget_size(type) == 8, scalar = H5Sget_simple_extent_npoints(space) == 1;
     f2b_status status = F2B_OK;
-    if (scalar && class == H5T_STRING && H5Tis_variable_str(type) > 0) {
+    if (scalar && class == H5T_STRING && H5Tis_variable_str(type) == 0) {
         out->kind = F2B_ATTRIBUTE_TEXT;
         char *text = NULL;
         status = read_text(attribute, type, &text);
@@ -98,7 +89,7 @@ static f2b_status read_attributes(f2b_state_file *file)
     for (hsize_t i = 0; i < info.num_attrs; ++i) F2B_TRY(read_attribute(file, i));
 
     static const char *const texts[] = { "format", "config", "method", "base_model" };
-    f2b_attribute a;
+    f2b_attribute a = { 0 };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i)
         F2B_TRY(f2b_state_attribute(file, texts[i], F2B_ATTRIBUTE_TEXT, &a));
     F2B_TRY(f2b_state_attribute(file, "format", F2B_ATTRIBUTE_TEXT, &a));

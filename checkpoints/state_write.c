@@ -51,6 +51,9 @@ static f2b_status check_attributes(const f2b_state *state)
         for (size_t j = 0; j < sizeof ours / sizeof ours[0]; ++j)
             if (strcmp(name, ours[j]) == 0)
                 return f2b_fail(F2B_ERR_INVALID, "attribute %s is the format's own", name);
+        if (state->attributes[i].kind == F2B_ATTRIBUTE_TEXT
+            && strlen(state->attributes[i].text) >= F2BI_STATE_MAX_TEXT)
+            return f2b_fail(F2B_ERR_INVALID, "attribute %s is longer than 64 MiB", name);
         for (int64_t j = 0; j < i; ++j)
             if (strcmp(name, state->attributes[j].name) == 0)
                 return f2b_fail(F2B_ERR_INVALID, "two attributes are named %s", name);
@@ -76,7 +79,7 @@ static int64_t file_bytes(const f2b_state *state)
     }
     for (int64_t i = 0; i < state->n_attributes; ++i)
         bytes += 4096 + (state->attributes[i].kind == F2B_ATTRIBUTE_TEXT
-                             ? 2 * (int64_t)strlen(state->attributes[i].text) : 0);
+                             ? (int64_t)strlen(state->attributes[i].text) : 0);
     return bytes;
 }
 

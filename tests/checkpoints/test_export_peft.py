@@ -61,7 +61,8 @@ def registry_name(module, kind):
 def export(folder, word):
     """Our writer's export for the model in folder/base."""
     program = BUILD / "tests" / "test_export"
-    subprocess.run([program, "write", folder / "out", folder / "base", word], check=True, timeout=60)
+    command = [program, "write", folder / "out", folder / "base", word]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def load(folder, kind, stage):

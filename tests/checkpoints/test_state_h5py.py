@@ -44,5 +44,5 @@ def test_h5py_reads_it(tmp_path):
         attributes = dict(file.attrs)
         assert attributes["step"] == 120 and attributes["skipped"] == -7
         assert attributes["seconds"] == 0.1
-        assert attributes["config"] == "summary:\n  tokens: 4\n"
-        assert attributes["method"] == "{}" and attributes["base_model"] == "xxh3:0"
+        assert attributes["config"].decode() == "summary:\n  tokens: 4\n"
+        assert attributes["method"] == b"{}" and attributes["base_model"] == b"xxh3:0"
