@@ -10,11 +10,11 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
     return (out[0] = f2b_add(tape, in[0], in[1])) != NULL;
 }
 
-#define IN(...) { F2B_CHECK_ACTIVATION, __VA_ARGS__, -1, 1, .by_row = true }
+#define X(...) F2B_ROWS(F2B_CHECK_ACTIVATION, -1, 1, __VA_ARGS__)
 static const f2b_check_case cases[] = {
-    { "add: one element", build, NULL, 2, { IN(1, { 1 }), IN(1, { 1 }) } },
-    { "add: odd", build, NULL, 2, { IN(2, { 3, 33 }), IN(2, { 3, 33 }) } },
-    { "add: many rows", build, NULL, 2, { IN(2, { 300, 67 }), IN(2, { 300, 67 }) } },
+    { "add: one element", build, NULL, 2, { X(1, 1), X(1, 1) } },
+    { "add: odd", build, NULL, 2, { X(2, 3, 33), X(2, 3, 33) } },
+    { "add: many rows", build, NULL, 2, { X(2, 300, 67), X(2, 300, 67) } },
 };
 
 static void holds_for_all_cases(void **state)
@@ -50,10 +50,5 @@ static void errors(void **state)
     f2b_tape_free(tape);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(holds_for_all_cases), cmocka_unit_test(values), cmocka_unit_test(errors),
-    };
-    return cmocka_run_group_tests_name("add", tests, NULL, NULL);
-}
+F2B_CHECK_MAIN("add", cmocka_unit_test(holds_for_all_cases), cmocka_unit_test(values),
+               cmocka_unit_test(errors))

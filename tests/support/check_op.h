@@ -53,6 +53,10 @@ typedef struct f2b_check_input {
     bool by_row;                /* repeat along dimension 0 in the by-row check */
 } f2b_check_input;
 
+/* Inputs in short: F2B_IN(role, low, high, ndim, shape...); F2B_ROWS: by_row besides. */
+#define F2B_IN(role, low, high, ndim, ...) { role, ndim, { __VA_ARGS__ }, low, high, NULL, false }
+#define F2B_ROWS(role, low, high, ndim, ...) { role, ndim, { __VA_ARGS__ }, low, high, NULL, true }
+
 /**
  * Builds the op under test. dtype: the type to compute in; in: the case's inputs; context: the
  * case's. Writes the outputs and returns their number, or 0 on error.
@@ -74,6 +78,14 @@ typedef struct f2b_check_case {
 /** Check one case, or a table of n, on the host. Fails the running cmocka test, naming the case. */
 void f2b_check_op(const f2b_check_case *c);
 void f2b_check_ops(const f2b_check_case *cases, size_t n);
+
+/** A test file's main. */
+#define F2B_CHECK_MAIN(name, ...)                                                                 \
+    int main(void)                                                                                \
+    {                                                                                             \
+        const struct CMUnitTest tests[] = { __VA_ARGS__ };                                        \
+        return cmocka_run_group_tests_name(name, tests, NULL, NULL);                              \
+    }
 
 /** Fail unless x (any float type, host) has n elements within `tolerance` * max(1, |want|) of want. */
 void f2b_check_near(const f2b_tensor *x, const double *want, int64_t n, double tolerance);

@@ -175,11 +175,18 @@ double f2bi_value(const f2bi_values *v, int64_t k)
     return x;
 }
 
+/* Equal bits, but for the sign of a zero, which a gradient loses by being added to zero. */
 static bool equal(const f2bi_values *a, const f2bi_values *b)
 {
-    return a->n == b->n && a->dtype == b->dtype && (a->bytes == NULL) == (b->bytes == NULL)
-           && (a->bytes == NULL
-               || memcmp(a->bytes, b->bytes, (size_t)a->n * f2b_dtype_size(a->dtype)) == 0);
+    if (a->n != b->n || a->dtype != b->dtype || (a->bytes == NULL) != (b->bytes == NULL)) return false;
+    if (a->bytes == NULL
+        || memcmp(a->bytes, b->bytes, (size_t)a->n * f2b_dtype_size(a->dtype)) == 0)
+        return true;
+    for (int64_t k = 0; k < a->n; k++) {
+        const double x = f2bi_value(a, k), y = f2bi_value(b, k);
+        if (x != y && !(isnan(x) && isnan(y))) return false;
+    }
+    return true;
 }
 
 void f2bi_same_bits(const f2bi_world *w, const char *what, const f2bi_result *a, const f2bi_result *b,

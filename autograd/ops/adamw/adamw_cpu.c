@@ -1,0 +1,33 @@
+/* CPU kernel of AdamW, for f32 alone: master copies and moments have no other type. */
+#include "autograd/device/cpu/kernel.h"
+
+#if defined(F2B_KERNEL_F32)
+
+#include <math.h>
+
+#include "autograd/ops/adamw/adamw_internal.h"
+
+static void update_chunk(float *restrict p, const float *restrict grad, float *restrict m,
+                         float *restrict v, int64_t n, f2bi_adamw_terms t)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * t.gradient_factor;
+        const float mi = t.beta1 * m[i] + t.one_minus_beta1 * g;
+        const float vi = t.beta2 * v[i] + t.one_minus_beta2 * g * g;
+        m[i] = mi;
+        v[i] = vi;
+        p[i] = p[i] * t.keep - t.step * mi / (sqrtf(vi) / t.root_correction + t.eps);
+    }
+}
+
+void f2bi_adamw_cpu(float *p, const float *grad, float *m, float *v, int64_t n, f2bi_adamw_terms t)
+{
+    const int64_t chunk = 8192;     /* fixed, so that threads do not decide where loops end */
+#pragma omp parallel for schedule(static) if (n > 2 * chunk)
+    for (int64_t i = 0; i < n; i += chunk)
+        update_chunk(p + i, grad + i, m + i, v + i, n - i < chunk ? n - i : chunk, t);
+}
+
+#else
+typedef int adamw_is_compiled_for_f32_only;
+#endif

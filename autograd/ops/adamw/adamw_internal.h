@@ -1,0 +1,17 @@
+#ifndef F2B_AUTOGRAD_OPS_ADAMW_ADAMW_INTERNAL_H
+#define F2B_AUTOGRAD_OPS_ADAMW_ADAMW_INTERNAL_H
+
+#include "autograd/ops/adamw/adamw.h"
+
+/* What one element's update needs, rounded to f32 once. */
+typedef struct f2bi_adamw_terms {
+    float gradient_factor, beta1, beta2, one_minus_beta1, one_minus_beta2;
+    float keep;                 /* 1 - learning_rate * weight_decay */
+    float step;                 /* learning_rate / (1 - beta1^count) */
+    float root_correction;      /* sqrt(1 - beta2^count) */
+    float eps;
+} f2bi_adamw_terms;
+
+void f2bi_adamw_cpu(float *p, const float *grad, float *m, float *v, int64_t n, f2bi_adamw_terms t);
+
+#endif
