@@ -1,0 +1,183 @@
+/* See train_report.h. */
+#include "cli/train_report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "autograd/core/profile.h"
+
+/* ---- While training ---- */
+
+void f2b_train_note(void *user, const char *text)
+{
+    const f2b_train_view *view = user;
+    f2b_progress_note(view->progress, "%s", text);
+}
+
+static int print_loss(char *out, size_t size, const char *name, double value)
+{
+    return value == 0 ? snprintf(out, size, "%s - | ", name)
+                      : snprintf(out, size, "%s %.3f | ", name, value);
+}
+
+void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
+{
+    f2b_train_view *view = user;
+    if (view->first_step == 0) view->first_step = row->step;
+    if (!isnan(row->loss_ar)) view->loss_ar = row->loss_ar;
+    if (!isnan(row->loss_disc)) view->loss_disc = row->loss_disc;
+    const double eta = f2b_progress_eta(view->progress, row->step - view->first_step + 1,
+                                        steps - view->first_step + 1);
+    char losses[128];
+    const int n = print_loss(losses, sizeof losses, "ar", view->loss_ar);
+    print_loss(losses + n, sizeof losses - (size_t)n, "disc", view->loss_disc);
+    f2b_progress_show(view->progress, row->step == steps,
+                      "step %lld/%lld | %sgrad %.2f | lr %.1e | %.0f tok/s | %s | ETA %s",
+                      (long long)row->step, (long long)steps, losses, row->grad_norm, row->lr,
+                      row->tokens_per_second, f2b_format_bytes(row->peak_bytes).text,
+                      f2b_format_duration(eta).text);
+}
+
+static int64_t trained_elements(const f2b_model *model)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < model->parameters.n; i++) n += f2b_numel(model->parameters.items[i].tensor);
+    return n;
+}
+
+void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
+{
+    const f2b_text_config *t = &s->model->config.text;
+    f2b_progress_note(progress, "model %s: %lld layers of %lld, %lld image tokens, %lld trained "
+                      "numbers in %lld tensors", s->config->model.path, (long long)t->layers,
+                      (long long)t->hidden, (long long)f2b_image_tokens(&s->model->config),
+                      (long long)trained_elements(s->model), (long long)s->model->parameters.n);
+    for (int i = 0; i < f2b_dataset_sources(s->dataset); i++) {
+        const f2b_source *source = f2b_dataset_source(s->dataset, i);
+        f2b_progress_note(progress, "data %s: %lld records", f2b_source_name(source),
+                          (long long)f2b_source_count(source));
+    }
+    f2b_progress_note(progress, "run %s: %lld steps, about %s of memory", s->config->run.dir,
+                      (long long)s->steps, f2b_format_bytes(s->memory.total).text);
+}
+
+void f2b_train_summary(f2b_progress *progress, const f2b_session *s, const f2b_train_view *view,
+                       f2b_status status)
+{
+    (void)view;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    for (int tag = 0; tag < F2B_TAG_COUNT; tag++)
+        if (f2b_bytes_peak((f2b_tag)tag) >= 1 << 20)
+            f2b_progress_note(progress, "peak %-20s %s", f2b_tag_name((f2b_tag)tag),
+                              f2b_format_bytes(f2b_bytes_peak((f2b_tag)tag)).text);
+    f2b_progress_note(progress, "peak resident             %s",
+                      f2b_format_bytes((int64_t)usage.ru_maxrss * 1024).text);
+    if (status == F2B_OK)
+        f2b_progress_note(progress, "done: %lld steps, checkpoints in %s/checkpoints",
+                          (long long)s->steps, s->config->run.dir);
+}
+
+void f2b_train_profile(FILE *out)
+{
+    const f2b_profile_row *rows;
+    const int n = f2b_profile_rows(&rows);
+    double total = 0;
+    for (int i = 0; i < n; i++) total += rows[i].seconds;
+    fprintf(out, "%-24s %-8s %10s %10s %7s %10s\n", "op", "", "calls", "seconds", "share", "GFLOP/s");
+    for (int i = 0; i < n; i++) {
+        const f2b_profile_row *r = &rows[i];
+        char rate[32] = "-";
+        if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / r->seconds * 1e-9);
+        fprintf(out, "%-24s %-8s %10lld %10.3f %6.1f%% %10s\n", r->name,
+                r->backward ? "backward" : "forward", (long long)r->calls, r->seconds,
+                100 * r->seconds / total, rate);
+    }
+}
+
+/* ---- --check ---- */
+
+static void print_memory(const f2b_session *s)
+{
+    const f2b_memory_plan *p = &s->memory;
+    const struct { const char *name; int64_t bytes; } rows[] = {
+        { f2b_tag_name(F2B_TAG_WEIGHTS), p->weights }, { f2b_tag_name(F2B_TAG_PARAMETERS), p->parameters },
+        { f2b_tag_name(F2B_TAG_GRADIENTS), p->gradients }, { f2b_tag_name(F2B_TAG_OPTIMIZER), p->optimizer },
+        { f2b_tag_name(F2B_TAG_ACTIVATIONS), p->activations }, { f2b_tag_name(F2B_TAG_SCRATCH), p->scratch },
+        { "total", p->total }, { "mapped files", p->mapped },
+    };
+    printf("\n# memory (estimate)\n");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        printf("#   %-22s %s\n", rows[i].name, f2b_format_bytes(rows[i].bytes).text);
+    printf("#   activation checkpointing: %s; available now: %s\n",
+           p->checkpoint_layers ? "layer" : "none", f2b_format_bytes(f2b_memory_available()).text);
+}
+
+static void print_data(const f2b_session *s)
+{
+    static const char *const kinds[] = { "conversation", "caption", "both" };
+    printf("\n# data\n");
+    for (int i = 0; i < f2b_dataset_sources(s->dataset); i++)
+        printf("#   %s: %lld records\n", f2b_source_name(f2b_dataset_source(s->dataset, i)),
+               (long long)f2b_source_count(f2b_dataset_source(s->dataset, i)));
+    for (int k = 0; k < F2B_BATCH_KINDS; k++)
+        if (f2b_dataset_pool(s->dataset, (f2b_batch_kind)k) > 0)
+            printf("#   samples for %s batches: %lld\n", kinds[k],
+                   (long long)f2b_dataset_pool(s->dataset, (f2b_batch_kind)k));
+    printf("#   steps: %lld\n", (long long)s->steps);
+}
+
+static void print_sequence(const char *name, const f2b_sequence *q, const f2b_tokenizer *tokenizer)
+{
+    if (q->n == 0) return;
+    int64_t labels = 0;
+    for (int64_t i = 0; q->labels != NULL && i < q->n; i++) labels += q->labels[i] != F2B_NO_LABEL;
+    printf("#     %s: %lld ids, %lld labelled: ", name, (long long)q->n, (long long)labels);
+    for (int64_t i = 0; i < q->n; i++) {
+        if (q->ids[i] == F2B_IMAGE_ID) printf("<image>");
+        else printf("%s%s", f2b_tokenizer_piece(tokenizer, q->ids[i]), i + 1 < q->n ? " " : "");
+    }
+    printf("\n");
+}
+
+static f2b_status print_batch(f2b_session *s, int64_t step)
+{
+    static const char *const kinds[] = { "conversation", "caption", "both" };
+    const f2b_loader_options one = { .first_step = step, .end_step = step + 1 };
+    f2b_loader *loader = f2b_loader_new(s->dataset, &one);
+    if (loader == NULL) return f2b_last_status();
+    f2b_batch *batch = NULL;
+    const f2b_status status = f2b_loader_next(loader, &batch);
+    if (status == F2B_OK) {
+        printf("#   step %lld: %s, %lld samples; the first, %s:\n", (long long)step + 1,
+               kinds[batch->kind], (long long)batch->n, batch->samples[0].id);
+        const f2b_tokenizer *tokenizer = f2b_dataset_tokenizer(s->dataset);
+        print_sequence("pass 1, image", &batch->samples[0].image_prompt, tokenizer);
+        print_sequence("pass 1, caption", &batch->samples[0].caption_prompt, tokenizer);
+        print_sequence("pass 2", &batch->samples[0].conversation, tokenizer);
+    }
+    f2b_batch_free(batch);
+    f2b_loader_free(loader);
+    return status;
+}
+
+f2b_status f2b_train_check(f2b_session *s)
+{
+    char *yaml = f2b_config_write(s->config);
+    if (yaml == NULL) return f2b_last_status();
+    fputs(yaml, stdout);
+    f2b_free(yaml);
+    print_data(s);
+    print_memory(s);
+    printf("\n# first batches\n");
+    bool seen[F2B_BATCH_KINDS] = { false };
+    for (int64_t step = 0; step < s->steps && step < 64; step++) {
+        const f2b_batch_kind kind = f2b_sampler_plan(f2b_dataset_sampler(s->dataset), step).kind;
+        if (seen[kind]) continue;
+        seen[kind] = true;
+        F2B_TRY(print_batch(s, step));
+    }
+    return F2B_OK;
+}

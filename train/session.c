@@ -1,0 +1,109 @@
+/* Opening what a configuration names, and one step on a batch. See trainer.h. */
+#include "checkpoints/trained_tensors.h"
+#include "train/dataset_options.h"
+#include "train/trainer.h"
+
+static f2b_status open_parts(f2b_session *s, f2b_device device)
+{
+    f2b_config *c = s->config;
+    s->folder = f2b_model_folder_open(c->model.path, c->model.vision_path);
+    if (s->folder == NULL) return f2b_last_status();
+    s->dataset = f2b_config_dataset(c, f2b_model_folder_config(s->folder),
+                                    f2b_config_fault_policy(c, f2b_fault_list_listen, s->bad));
+    if (s->dataset == NULL) return f2b_last_status();
+    s->model = f2b_model_setup(c, s->folder, device, f2b_dataset_tokenizer(s->dataset));
+    if (s->model == NULL) return f2b_last_status();
+    if (c->trainable.start_from != NULL) {
+        f2b_trained *start = f2b_trained_open(c->trainable.start_from,
+                                              f2b_model_folder_config(s->folder), NULL, NULL);
+        if (start == NULL) return f2b_last_status();
+        const f2b_status status = f2b_trained_load(start, &s->model->parameters, false);
+        f2b_trained_close(start);
+        F2B_TRY(status);
+    }
+    if (s->model->parameters.n == 0)
+        return f2b_fail(F2B_ERR_CONFIG, "this configuration trains nothing; see trainable.*");
+    s->steps = c->train.steps > 0 ? c->train.steps
+               : f2b_sampler_steps(f2b_dataset_sampler(s->dataset), c->train.epochs);
+    c->train.steps = s->steps, c->train.epochs = 0;
+    s->memory = f2b_memory_plan_make(s->model, c, f2b_memory_available());
+    return F2B_OK;
+}
+
+f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
+                              void (*note)(void *user, const char *text), void *user)
+{
+    f2b_session *s = f2b_calloc(1, sizeof *s, F2B_TAG_OTHER);
+    if (s == NULL) {
+        f2b_config_free(config);
+        return NULL;
+    }
+    s->config = config;
+    s->bad = f2b_fault_list_new(note, user);
+    if (s->bad != NULL && open_parts(s, device) == F2B_OK) return s;
+    f2b_session_close(s);
+    return NULL;
+}
+
+void f2b_session_close(f2b_session *s)
+{
+    if (s == NULL) return;
+    f2b_model_free(s->model);
+    f2b_dataset_free(s->dataset);
+    f2b_fault_list_free(s->bad);
+    f2b_model_folder_close(s->folder);
+    f2b_config_free(s->config);
+    f2b_free(s);
+}
+
+/* What the step's callbacks see. */
+typedef struct batch_view {
+    const f2b_batch *batch;
+    const f2b_image_settings *image;
+    bool (*stop)(void *user);
+    void *user;
+} batch_view;
+
+static f2b_status load_image(void *context, int64_t sample, float *pixels)
+{
+    const batch_view *v = context;
+    f2b_image_normalise(v->batch->samples[sample].pixels, v->image->size, v->image->mean,
+                        v->image->std, pixels);
+    return F2B_OK;
+}
+
+static bool asked_to_stop(void *context)
+{
+    const batch_view *v = context;
+    return v->stop(v->user);
+}
+
+static f2b_tokens tokens_of(const f2b_sequence *s) { return (f2b_tokens){ s->ids, s->labels, s->n }; }
+
+f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
+                            bool (*stop)(void *user), void *user, f2b_step_result *result)
+{
+    const f2b_config *c = s->config;
+    batch_view view = { batch, &f2b_dataset_settings(s->dataset)->image, stop, user };
+    f2b_step_sample *samples = f2b_calloc((size_t)batch->n, sizeof *samples, F2B_TAG_OTHER);
+    if (samples == NULL) return F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < batch->n; i++) {
+        const f2b_sample *from = &batch->samples[i];
+        samples[i] = (f2b_step_sample){ tokens_of(&from->conversation), tokens_of(&from->image_prompt),
+                                        tokens_of(&from->caption_prompt), from->pixels != NULL };
+    }
+    const f2b_step_input input = {
+        .autoregressive = batch->kind != F2B_BATCH_CAPTION,
+        .contrastive = batch->kind != F2B_BATCH_CONVERSATION,
+        .n = batch->n, .samples = samples, .image = load_image,
+        .stop = stop != NULL ? asked_to_stop : NULL, .context = &view,
+        .micro_batch_tokens = c->train.micro_batch_tokens,
+        .settings = { .checkpoint = s->memory.checkpoint_layers,
+                      .dropout = { (float)c->lora.dropout, (uint64_t)c->train.seed,
+                                   (uint64_t)batch->step } },
+    };
+    const f2b_status status = train ? f2b_step_run(s->model, &input, result)
+                                    : f2b_step_evaluate(s->model, &input, result);
+    f2b_free(samples);
+    return status;
+}

@@ -1,0 +1,248 @@
+/* The loop of a run. See trainer.h. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "train/evaluation.h"
+#include "train/run_folder.h"
+#include "train/tensorboard.h"
+
+enum { MOST_SKIPPED_IN_A_ROW = 10 };
+
+typedef struct run {
+    f2b_session *session;
+    const f2b_trainer_events *events;
+    f2b_run_folder *folder;
+    f2b_optimizer *optimizer;
+    f2b_loader *loader;
+    f2b_metrics *metrics;
+    f2b_tensorboard *board;
+    f2b_evaluation *evaluation;
+    const char *base;           /* fingerprint */
+    f2b_run_position at;
+    int64_t saved;              /* step of the newest checkpoint; -1: none */
+} run;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void note(const run *r, const char *format, ...) F2B_PRINTF(2, 3);
+static void note(const run *r, const char *format, ...)
+{
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    r->events->note(r->events->user, text);
+}
+
+/* ---- Starting ---- */
+
+/* --resume none: an earlier run's files are moved aside, never deleted. */
+static f2b_status move_aside(const run *r, const char *name)
+{
+    char from[4096], to[4128];
+    snprintf(from, sizeof from, "%s/%s", r->session->config->run.dir, name);
+    if (access(from, F_OK) != 0) return F2B_OK;
+    for (int i = 1; i < 10000; i++) {
+        snprintf(to, sizeof to, "%s.before-%d", from, i);
+        if (access(to, F_OK) == 0) continue;
+        if (rename(from, to) != 0) return f2b_fail_errno(F2B_ERR_IO, "cannot move %s aside", from);
+        note(r, "moved %s to %s", from, to);
+        return F2B_OK;
+    }
+    return f2b_fail(F2B_ERR_IO, "%s: too many earlier runs were moved aside; remove some", from);
+}
+
+static f2b_status resume(run *r, const char *path)
+{
+    f2b_state_file *file = f2b_state_open(path, r->events->note, r->events->user);
+    if (file == NULL) return f2b_last_status();
+    f2b_status status = f2b_checkpoint_resume(file, r->session->config, r->base,
+                                              &r->session->model->parameters, r->optimizer, &r->at);
+    if (status == F2B_OK) note(r, "resumed from %s", f2b_state_path(file));
+    r->saved = r->at.step;
+    f2b_state_close(file);
+    return status;
+}
+
+static f2b_status find_start(run *r, f2b_resume mode, const char *path)
+{
+    const char *dir = r->session->config->run.dir;
+    r->saved = -1;
+    if (mode == F2B_RESUME_PATH) return resume(r, path);
+    if (mode == F2B_RESUME_NONE) {
+        F2B_TRY(move_aside(r, "checkpoints"));
+        F2B_TRY(move_aside(r, "latest"));
+        F2B_TRY(move_aside(r, "evaluations.jsonl"));
+        F2B_TRY(move_aside(r, "bad_records.tsv"));
+        return move_aside(r, "metrics.jsonl");
+    }
+    const f2b_status status = resume(r, dir);
+    if (status != F2B_ERR_NOT_FOUND) return status;
+    f2b_clear_error();
+    return F2B_OK;
+}
+
+static f2b_status open_run(run *r, f2b_resume mode, const char *path)
+{
+    f2b_session *s = r->session;
+    char name[4096];
+    r->folder = f2b_run_folder_open(s->config->run.dir);
+    if (r->folder == NULL) return f2b_last_status();
+    r->base = f2b_model_folder_fingerprint(s->folder);
+    if (r->base == NULL) return f2b_last_status();
+    r->optimizer = f2b_optimizer_new(&s->model->parameters);
+    if (r->optimizer == NULL) return f2b_last_status();
+    F2B_TRY(find_start(r, mode, path));
+    F2B_TRY(f2b_run_folder_write_config(r->folder, s->config));
+    snprintf(name, sizeof name, "%s/metrics.jsonl", s->config->run.dir);
+    r->metrics = f2b_metrics_open(name, r->at.step);
+    if (r->metrics == NULL) return f2b_last_status();
+    r->board = f2b_tensorboard_open(s->config->run.dir, r->at.step);
+    if (r->board == NULL) return f2b_last_status();
+    if (s->config->run.eval_every > 0) {
+        r->evaluation = f2b_evaluation_open(s, r->at.step);
+        if (r->evaluation == NULL) return f2b_last_status();
+    }
+    F2B_TRY(f2b_fault_list_open(s->bad, s->config->run.dir, s->dataset, mode != F2B_RESUME_NONE));
+    const f2b_loader_options loader = { .workers = (int)s->config->data.workers,
+                                        .first_step = r->at.step, .end_step = s->steps };
+    r->loader = f2b_loader_new(s->dataset, &loader);
+    return r->loader != NULL ? F2B_OK : f2b_last_status();
+}
+
+static f2b_status close_run(run *r, f2b_status status)
+{
+    f2b_error first = { 0 };
+    if (status != F2B_OK) f2b_error_take(&first);
+    f2b_loader_free(r->loader);
+    f2b_evaluation_close(r->evaluation);
+    f2b_metrics_close(r->metrics);
+    const f2b_status board = f2b_tensorboard_close(r->board);
+    f2b_optimizer_free(r->optimizer);
+    f2b_run_folder_close(r->folder);
+    if (status == F2B_OK) return board;
+    return f2b_fail(first.code, "%s", first.text);
+}
+
+/* ---- Stepping ---- */
+
+static f2b_status save(run *r)
+{
+    if (r->saved == r->at.step) return F2B_OK;
+    F2B_TRY(f2b_checkpoint_save(r->session->config, r->base, &r->session->model->parameters,
+                                r->optimizer, &r->at, r->events->note, r->events->user));
+    r->saved = r->at.step;
+    note(r, "saved checkpoint step-%08lld", (long long)r->at.step);
+    return F2B_OK;
+}
+
+static f2b_status log_step(run *r, const f2b_batch *batch, const f2b_metrics_row *row)
+{
+    const f2b_config *c = r->session->config;
+    r->events->step(r->events->user, row, r->session->steps);
+    if (row->step % c->run.log_every != 0 && row->step != r->session->steps) return F2B_OK;
+    f2b_metrics_row with_ids = *row;
+    const char **ids = NULL;
+    if (c->run.log_sample_ids) {
+        ids = f2b_calloc((size_t)batch->n, sizeof *ids, F2B_TAG_OTHER);
+        if (ids == NULL) return F2B_ERR_MEMORY;
+        for (int64_t i = 0; i < batch->n; i++) ids[i] = batch->samples[i].id;
+        with_ids.sample_ids = ids, with_ids.n_sample_ids = batch->n;
+    }
+    f2b_status status = f2b_metrics_write(r->metrics, &with_ids);
+    if (status == F2B_OK) status = f2b_tensorboard_metrics(r->board, row);
+    f2b_free(ids);
+    return status;
+}
+
+/* Loss, gradients and update of one batch; `row` is what the log will say of it. Nothing but the
+ * gradients has changed when it is stopped or the numbers are bad. */
+static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_metrics_row *row)
+{
+    f2b_session *s = r->session;
+    f2b_step_result result;
+    f2b_update update = { 0 };
+    f2b_optimizer_clear_gradients(&s->model->parameters);
+    F2B_TRY(f2b_session_step(s, batch, true, r->events->stop, r->events->user, &result));
+    const bool ar = batch->kind != F2B_BATCH_CAPTION, disc = batch->kind != F2B_BATCH_CONVERSATION;
+    const double loss = (ar ? result.loss_ar : 0) + (disc ? result.loss_disc : 0);
+    if (isfinite(loss))
+        F2B_TRY(f2b_optimizer_update(r->optimizer, s->config, r->at.step, s->steps, &update));
+    r->at.step++;
+    r->at.skipped_in_a_row = update.finite ? 0 : r->at.skipped_in_a_row + 1;
+    r->at.skipped += !update.finite;
+    const double seconds = now() - started;
+    *row = (f2b_metrics_row){
+        .step = r->at.step, .kind = batch->kind, .loss = loss,
+        .loss_ar = ar ? result.loss_ar : NAN, .loss_disc = disc ? result.loss_disc : NAN,
+        .lr = s->config->train.learning_rate *
+              f2b_learning_rate_factor(s->config->train.lr_scheduler, s->config->train.warmup_ratio,
+                                       r->at.step - 1, s->steps),
+        .grad_norm = isfinite(loss) ? update.grad_norm : NAN, .samples = batch->n,
+        .tokens = result.tokens, .labelled_tokens = result.labelled, .seconds = seconds,
+        .tokens_per_second = (double)result.tokens / seconds,
+        .data_wait_seconds = f2b_loader_wait_seconds(r->loader),
+        .peak_bytes = f2b_bytes_peak(F2B_TAG_COUNT), .skipped = r->at.skipped,
+    };
+    if (!update.finite)
+        note(r, "step %lld was skipped: its loss or gradient is not finite (%lld skipped so far)",
+             (long long)r->at.step, (long long)r->at.skipped);
+    return F2B_OK;
+}
+
+static f2b_status one_step(run *r)
+{
+    const f2b_config *c = r->session->config;
+    const double started = now();
+    f2b_batch *batch;
+    f2b_metrics_row row;
+    F2B_TRY(f2b_loader_next(r->loader, &batch));
+    F2B_CHECK(batch != NULL);
+    f2b_status status = train_on(r, batch, started, &row);
+    if (status == F2B_OK) status = log_step(r, batch, &row);
+    f2b_batch_free(batch);
+    F2B_TRY(status);
+    if (r->at.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW) {
+        F2B_TRY(save(r));
+        return f2b_fail(F2B_ERR_NUMBERS, "loss or gradient was not finite in %d steps in a row (last "
+                        "step %lld); lower train.learning_rate, or look at the samples "
+                        "(run.log_sample_ids)", MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
+    }
+    if (r->evaluation != NULL && r->at.step % c->run.eval_every == 0)
+        F2B_TRY(f2b_evaluation_run(r->evaluation, r->at.step, r->board));
+    if (r->at.step == r->session->steps ||
+        (c->run.save_every > 0 && r->at.step % c->run.save_every == 0))
+        return save(r);
+    return F2B_OK;
+}
+
+static f2b_status stopped(run *r)
+{
+    F2B_TRY(save(r));
+    return f2b_fail(F2B_ERR_STOPPED, "stopped after step %lld; the state is saved in %s",
+                    (long long)r->at.step, r->session->config->run.dir);
+}
+
+f2b_status f2b_train_run(f2b_session *session, f2b_resume mode, const char *path,
+                         const f2b_trainer_events *events)
+{
+    run r = { .session = session, .events = events };
+    f2b_status status = open_run(&r, mode, path);
+    while (status == F2B_OK && r.at.step < session->steps) {
+        status = events->stop(events->user) ? F2B_ERR_STOPPED : one_step(&r);
+        if (status == F2B_ERR_STOPPED) status = stopped(&r);
+    }
+    return close_run(&r, status);
+}

@@ -1,0 +1,62 @@
+/*
+ * A training run: everything that a configuration names is opened, then step after step: batch,
+ * loss and gradients, update, log, checkpoint. It never prints; it reports through callbacks.
+ */
+#ifndef F2B_TRAIN_TRAINER_H
+#define F2B_TRAIN_TRAINER_H
+
+#include "data/loader/loader.h"
+#include "nn/step.h"
+#include "train/fault_list.h"
+#include "train/checkpoint.h"
+#include "train/memory_plan.h"
+#include "train/metrics.h"
+#include "train/model_setup.h"
+
+/** What a run tells whoever runs it. All functions are required. */
+typedef struct f2b_trainer_events {
+    /** Something worth a line: resumed, saved, a damaged checkpoint passed over, a bad record. */
+    void (*note)(void *user, const char *text);
+    /** After each step: its row of the metrics, and of how many steps it is. */
+    void (*step)(void *user, const f2b_metrics_row *row, int64_t steps);
+    /** Asked between micro-batches; true saves the state and ends with F2B_ERR_STOPPED. */
+    bool (*stop)(void *user);
+    void *user;
+} f2b_trainer_events;
+
+typedef enum f2b_resume { F2B_RESUME_AUTO, F2B_RESUME_NONE, F2B_RESUME_PATH } f2b_resume;
+
+/** Model, data and settings of a run, opened but not started: what --check looks at. */
+typedef struct f2b_session {
+    f2b_config *config;             /* owned; train.steps is resolved */
+    f2b_model_folder *folder;
+    f2b_dataset *dataset;
+    f2b_fault_list *bad;
+    f2b_model *model;
+    f2b_memory_plan memory;
+    int64_t steps;
+} f2b_session;
+
+/** Open all that the configuration names (ownership passes, also on error). `note` is told of each
+ *  bad record, from any thread but one at a time. NULL on error. */
+f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
+                              void (*note)(void *user, const char *text), void *user);
+void f2b_session_close(f2b_session *session);
+
+/**
+ * Train to the end of the run, or until asked to stop, or until an error. The run folder is created
+ * and locked; with F2B_RESUME_AUTO the newest sound checkpoint in it is continued, with
+ * F2B_RESUME_NONE what is there is moved aside and the run starts anew, with F2B_RESUME_PATH `path`
+ * (a checkpoint or a run) is continued.
+ * errors  F2B_ERR_STOPPED after a stop with the state saved; F2B_ERR_NUMBERS after ten steps in a row
+ *         with non-finite loss or gradients (the state is saved); F2B_ERR_BUSY; those of the parts.
+ */
+f2b_status f2b_train_run(f2b_session *session, f2b_resume resume, const char *path,
+                         const f2b_trainer_events *events) F2B_MUST_USE;
+
+/** Loss of a batch on the model as it is; shared by training, evaluation and --check. */
+f2b_status f2b_session_step(f2b_session *session, const f2b_batch *batch, bool train,
+                            bool (*stop)(void *user), void *user, f2b_step_result *result)
+    F2B_MUST_USE;
+
+#endif
