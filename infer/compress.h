@@ -19,12 +19,12 @@ typedef struct f2b_infer {
 
 /** Result of a batch: leaves, owned by the caller. */
 typedef struct f2b_compressed {
-    f2b_tensor *tokens;         /* [n * K, d] in the compute type: what stands at <image> in pass 2 */
+    f2b_tensor *tokens;         /* [n * K, d] compute type: what stands at <image> in pass 2 */
     f2b_tensor *embeddings;     /* [n, d] f32 (f64): what the contrastive loss compares */
 } f2b_compressed;
 void f2b_compressed_clear(f2b_compressed *result);
 
-/** Prepare a decoded picture for the model: [S, S, 3] RGB8, padded or cropped as the method says. */
+/** Prepare a decoded picture: [S, S, 3] RGB8, padded or cropped as the method says. */
 f2b_status f2b_infer_prepare(const f2b_infer *in, const f2b_image *image,
                              uint8_t *pixels) F2B_MUST_USE;
 

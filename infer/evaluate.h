@@ -19,7 +19,7 @@ typedef struct f2b_evaluate_hooks {
 
 /** What stands for the image. */
 typedef enum f2b_vqa_tokens {
-    F2B_VQA_COMPRESSED,         /* the K tokens of pass 1, then pass 2 with the generation adapter */
+    F2B_VQA_COMPRESSED,         /* K tokens of pass 1, then pass 2 with the generation adapter */
     F2B_VQA_FULL,               /* all visual tokens and the base model alone, without adapters (a
                                    model of method.forward base: as it was trained) */
     F2B_VQA_NONE,               /* the question alone, without `<image>`, generation adapter */
@@ -59,8 +59,8 @@ typedef struct f2b_vqa_result {
 f2b_status f2b_evaluate_vqa(const f2b_infer *in, const f2b_source *source,
                             const f2b_vqa_options *options, f2b_vqa_result *result) F2B_MUST_USE;
 
-/** Equal after white space around, then dots at the end, are removed, and without regard to the case
- *  of ASCII letters (as LLaVA's GQA evaluation does). */
+/** Equal after white space around, then dots at the end, are removed, and without regard to the
+ *  case of ASCII letters (as LLaVA's GQA evaluation does). */
 bool f2b_vqa_match(const char *answer, const char *truth);
 
 /* ---- Retrieval ---- */
@@ -81,9 +81,10 @@ typedef struct f2b_retrieval_result {
  * images. Image to text: any of the image's captions is among the first k captions. Of equal
  * similarities the lower index comes first.
  *
- * images [n, d], captions [m, d] f32 leaves; image_of [m]: the image of each caption, every image has
- * at least one.
- * errors  F2B_ERR_SHAPE, F2B_ERR_DATA (image_of outside, an image without caption), F2B_ERR_NUMBERS.
+ * images [n, d], captions [m, d] f32 leaves; image_of [m]: the image of each caption. Every image
+ * has at least one.
+ * errors  F2B_ERR_SHAPE; F2B_ERR_DATA (image_of outside, an image without caption);
+ *         F2B_ERR_NUMBERS.
  */
 f2b_status f2b_retrieval_recall(f2b_tensor *images, f2b_tensor *captions, const int64_t *image_of,
                                 f2b_retrieval_result *result) F2B_MUST_USE;

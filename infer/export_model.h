@@ -8,7 +8,8 @@
 #include "infer/trained_model.h"
 
 /** By how much the hidden states of a fixed input differ with and without what was trained:
- *  |with - without| / |without|, 0 where a stage has nothing to show. */
+ *  |with - without| / |without|; 0 for a stage that has no adapter, or one that was never trained
+ *  (every B zero, as L_disc alone leaves the generation adapter). */
 typedef struct f2b_export_proof {
     double compression, generation;
     int64_t tensors;            /* read back and equal to the bit */
@@ -16,7 +17,8 @@ typedef struct f2b_export_proof {
 
 /**
  * Write checkpoint `from` as PEFT folders into `to` (checkpoints/peft.h) and prove it. Fails, and
- * removes `to`, where a tensor differs or a stage's adapter changes nothing (F2B_ERR_INVALID).
+ * removes `to`, where a tensor differs, a trained adapter changes nothing, or no adapter is trained
+ * (F2B_ERR_INVALID).
  *
  * model, vision  base folders, NULL where the run says where they are.
  */

@@ -44,7 +44,8 @@ typedef struct f2b_generate_options {
     f2b_stage stage;
     int64_t max_new_tokens;
     int32_t eos_id;
-    bool (*stop)(void *context);        /* asked before every token; true: F2B_ERR_STOPPED. Or NULL */
+    bool (*stop)(void *context);        /* asked before every token, or NULL; true ends with
+                                           F2B_ERR_STOPPED */
     void *context;
 } f2b_generate_options;
 

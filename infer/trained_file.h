@@ -1,8 +1,9 @@
 /*
- * What a training run left behind, wherever it lies: a run folder (its newest sound checkpoint), one
- * of its checkpoints, or an export. Its tensors go into a model in two ways: those that a base model
- * has too (language model, projector, tower) take the place of the base's while the model is built;
- * those that the method adds (adapters, summary tokens, temperature) are copied into the registry.
+ * What a training run left behind, wherever it lies: a run folder (its newest sound checkpoint),
+ * one of its checkpoints, or an export. Its tensors go into a model in two ways: those that a base
+ * model has too (language model, projector, tower) take the place of the base's while the model is
+ * built; those that the method adds (adapters, summary tokens, temperature) are copied into the
+ * registry.
  *
  * Where a run's base lies is told by two attributes of its state, beside those of DESIGN section 4:
  * `base_path` and, where there is one, `vision_path` (texts, absolute).
@@ -32,13 +33,13 @@ f2b_trained_file *f2b_trained_file_open(const char *path, const f2b_model_config
                                         f2b_state_notify *notify, void *user);
 void f2b_trained_file_close(f2b_trained_file *file);
 
-/** The folder that is read; updates done; the method's settings; the base's fingerprint. Borrowed. */
+/** The folder that is read; updates done; the method's settings; the base's fingerprint. */
 const char *f2b_trained_file_path(const f2b_trained_file *file);
 int64_t f2b_trained_file_step(const f2b_trained_file *file);
 const f2b_method *f2b_trained_file_method(const f2b_trained_file *file);
 const char *f2b_trained_file_base(const f2b_trained_file *file);
 
-/** Folders of the base and of a separate tower, as the run named them; NULL where unknown or none. */
+/** Folders of the base and of a separate tower, as the run named them; NULL: unknown, or none. */
 const char *f2b_trained_file_base_path(const f2b_trained_file *file);
 const char *f2b_trained_file_vision_path(const f2b_trained_file *file);
 

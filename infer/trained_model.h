@@ -42,7 +42,8 @@ typedef struct f2b_trained_model {
  * fingerprints and folders), and build the model with every trained tensor in its place.
  * An untrained base is a model of `method.forward: base` without adapters.
  * errors  F2B_ERR_USAGE: neither checkpoint nor model, or an export without model;
- *         F2B_ERR_FORMAT: base without weights, tensors that do not fit (named); those of the parts.
+ *         F2B_ERR_FORMAT: a base without weights, tensors that do not fit (named); those of the
+ *         parts.
  */
 f2b_trained_model *f2b_trained_model_open(const f2b_trained_model_options *options);
 void f2b_trained_model_close(f2b_trained_model *opened);

@@ -1,0 +1,268 @@
+/* Generation over slots of a key/value cache. See generate.h for the contract. */
+#include "infer/generate.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "autograd/ops/linear/linear.h"
+#include "nn/passes.h"
+
+struct f2b_generator {
+    const f2b_model *model;
+    f2b_stage stage;
+    f2b_tape *tape;
+    f2b_kv_cache cache;
+    int64_t *rows; /* [slots] that each holds */
+};
+
+static f2b_status allocate(f2b_generator *g)
+{
+    const f2b_text_config *c = &g->model->config.text;
+    const int64_t shape[] = { g->cache.slots * g->cache.capacity, c->kv_heads * c->head_dim };
+    g->tape = f2b_tape_new(g->model->device);
+    g->rows = f2b_calloc((size_t)g->cache.slots, sizeof *g->rows, F2B_TAG_OTHER);
+    g->cache.k = f2b_calloc((size_t)c->layers, sizeof *g->cache.k, F2B_TAG_OTHER);
+    g->cache.v = f2b_calloc((size_t)c->layers, sizeof *g->cache.v, F2B_TAG_OTHER);
+    if (!g->tape || !g->rows || !g->cache.k || !g->cache.v) return f2b_last_status();
+    (void)f2b_tape_set_recording(g->tape, false);
+    for (int64_t i = 0; i < c->layers; i++) {
+        g->cache.k[i] =
+            f2b_tensor_new(g->model->device, g->model->compute, 2, shape, F2B_TAG_CACHE);
+        g->cache.v[i] =
+            f2b_tensor_new(g->model->device, g->model->compute, 2, shape, F2B_TAG_CACHE);
+        if (g->cache.k[i] == NULL || g->cache.v[i] == NULL) return f2b_last_status();
+    }
+    return F2B_OK;
+}
+
+f2b_generator *f2b_generator_new(const f2b_model *model, f2b_stage stage, int64_t slots,
+                                 int64_t capacity)
+{
+    const f2b_text_config *c = &model->config.text;
+    F2B_RETURN_NULL_IF(
+        slots < 1 || capacity < 1 || capacity > c->max_positions || slots > INT32_MAX / capacity,
+        F2B_ERR_INVALID,
+        "generation: %" PRId64 " slots of %" PRId64 " rows; a slot has 1 to %" PRId64 " rows",
+        slots, capacity, c->max_positions);
+    f2b_generator *g = f2b_calloc(1, sizeof *g, F2B_TAG_OTHER);
+    if (g == NULL) return NULL;
+    g->model = model, g->stage = stage;
+    g->cache = (f2b_kv_cache){ .layers = c->layers, .slots = slots, .capacity = capacity };
+    if (allocate(g) == F2B_OK) return g;
+    f2b_generator_free(g);
+    return NULL;
+}
+
+void f2b_generator_free(f2b_generator *g)
+{
+    if (g == NULL) return;
+    for (int64_t i = 0; i < g->cache.layers; i++) {
+        if (g->cache.k != NULL) f2b_tensor_free(g->cache.k[i]);
+        if (g->cache.v != NULL) f2b_tensor_free(g->cache.v[i]);
+    }
+    f2b_free(g->cache.k);
+    f2b_free(g->cache.v);
+    f2b_free(g->rows);
+    f2b_tape_free(g->tape);
+    f2b_free(g);
+}
+
+int64_t f2b_generator_rows(const f2b_generator *g, int64_t slot)
+{
+    F2B_CHECK(slot >= 0 && slot < g->cache.slots);
+    return g->rows[slot];
+}
+
+void f2b_generator_clear(f2b_generator *g, int64_t slot)
+{
+    F2B_CHECK(slot >= 0 && slot < g->cache.slots);
+    g->rows[slot] = 0;
+}
+
+/*
+ * A pack starts at position 0 and its keys are its own rows. Here a sequence goes on behind the
+ * rows of its slot, and its keys lie in the cache: move positions and limits up by what the slot
+ * holds, point the keys at the slot, and say where each new row is stored.
+ */
+static f2b_tensor *into_slots(f2b_generator *g, f2b_pack *pack, const int64_t *slots)
+{
+    f2b_tensor *at = f2b_tape_keep(f2b_tape_tensor(g->tape, F2B_I32, 1, &pack->rows));
+    if (at == NULL) return NULL;
+    int32_t *stored = at->data;
+    int32_t *position = pack->all.positions->data, *limit = pack->all.layout.limit->data;
+    int32_t *last = pack->wanted.positions->data, *last_limit = pack->wanted.layout.limit->data;
+    int32_t *k_start = pack->all.layout.k_start->data, *k_count = pack->all.layout.k_count->data;
+    int64_t row = 0;
+    for (int64_t s = 0; s < pack->n; s++) {
+        const int32_t held = (int32_t)g->rows[slots[s]],
+                      first = (int32_t)(slots[s] * g->cache.capacity);
+        last[s] += held, last_limit[s] += held;
+        for (int32_t i = 0; i < k_count[s]; i++, row++) {
+            stored[row] = first + held + i;
+            position[row] += held;
+            limit[row] += held;
+        }
+        k_start[s] = first;
+        k_count[s] += held;
+    }
+    return at;
+}
+
+static f2b_status check_items(const f2b_generator *g, const f2b_pack_item *items,
+                              const int64_t *slots, int64_t n, const f2b_pack_options *o,
+                              bool has_images)
+{
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; !has_images && j < items[i].n; j++)
+            if (items[i].ids[j] == F2B_ROW_IMAGE)
+                return f2b_fail(F2B_ERR_DATA, "sequence %" PRId64 " has an image mark but no image",
+                                i);
+        F2B_CHECK(slots[i] >= 0 && slots[i] < g->cache.slots);
+        const int64_t rows = f2b_pack_item_rows(&items[i], o), held = g->rows[slots[i]];
+        if (rows > g->cache.capacity - held)
+            return f2b_fail(F2B_ERR_DATA,
+                            "sequence %" PRId64 ": %" PRId64 " rows behind %" PRId64
+                            " do not fit the %" PRId64 " of its slot",
+                            i, rows, held, g->cache.capacity);
+    }
+    return F2B_OK;
+}
+
+f2b_tensor *f2b_generator_feed(f2b_generator *g, const f2b_pack_item *items, const int64_t *slots,
+                               int64_t n, f2b_tensor *images)
+{
+    const f2b_model *m = g->model;
+    const f2b_pack_options o = { .image_rows = f2b_model_image_rows(m), .last_row = true };
+    f2b_pack pack;
+    if (check_items(g, items, slots, n, &o, images != NULL) != F2B_OK) return NULL;
+    f2b_tape_reset(g->tape);
+    if (f2b_pack_build(g->tape, items, n, &o, &pack) != F2B_OK) return NULL;
+    const f2b_pass pass = {
+        .stage = g->stage,
+        .rows = &pack.all,
+        .wanted = &pack.wanted,
+        .final_norm = true,
+        .lora_scale = f2b_model_lora_scale(m),
+        .cache = &g->cache,
+        .cache_rows = into_slots(g, &pack, slots),
+    };
+    if (pass.cache_rows == NULL) return NULL;
+    f2b_tensor *x = f2b_pass_input(g->tape, m, &pack, images);
+    f2b_tensor *h = f2b_llama_forward(g->tape, m->llama, x, &pass);
+    f2b_tensor *logits = f2b_linear(g->tape, h, m->llama->head, NULL);
+    if (logits == NULL) return NULL;
+    for (int64_t i = 0; i < n; i++) g->rows[slots[i]] += f2b_pack_item_rows(&items[i], &o);
+    return logits;
+}
+
+/* ---- Greedy answers ---- */
+
+/* The id of the highest logit, of equal ones the lowest; -1 where one is not a number. */
+static int32_t highest(const f2b_tensor *logits, int64_t row)
+{
+    const int64_t V = logits->shape[1];
+    const size_t size = f2b_dtype_size(logits->dtype);
+    const char *from = (const char *)logits->data + (size_t)(row * V) * size;
+    int32_t best = -1;
+    double value = -INFINITY;
+    for (int64_t v = 0; v < V; v++) {
+        double z;
+        f2b_convert(&z, F2B_F64, from + (size_t)v * size, logits->dtype, 1);
+        if (isnan(z)) return -1;
+        if (z > value) best = (int32_t)v, value = z;
+    }
+    return best;
+}
+
+/* Sequences that still run: which prompt each belongs to (its slot too), and its newest id. */
+typedef struct live_set {
+    int64_t n;
+    int64_t *prompt;
+    int32_t *id;
+    f2b_pack_item *items;
+} live_set;
+
+/* Take the next id of every live sequence; those that end leave the set. */
+static f2b_status advance(live_set *live, const f2b_tensor *logits, const f2b_generator *g,
+                          const f2b_generate_options *o, f2b_ids *out)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < live->n; i++) {
+        const int64_t prompt = live->prompt[i];
+        const int32_t id = highest(logits, i);
+        if (id < 0)
+            return f2b_fail(F2B_ERR_NUMBERS, "the logits of prompt %" PRId64 " are not finite",
+                            prompt);
+        if (id == o->eos_id) continue;
+        F2B_TRY(f2b_ids_push(&out[prompt], id));
+        if (out[prompt].n == o->max_new_tokens || g->rows[prompt] == g->cache.capacity) continue;
+        live->prompt[kept] = prompt;
+        live->id[kept++] = id;
+    }
+    live->n = kept;
+    for (int64_t i = 0; i < kept; i++)
+        live->items[i] = (f2b_pack_item){ .ids = &live->id[i], .n = 1 };
+    return F2B_OK;
+}
+
+static f2b_status run(f2b_generator *g, live_set *live, const f2b_pack_item *prompts, int64_t n,
+                      f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
+{
+    for (int64_t i = 0; i < n; i++) live->prompt[i] = i;
+    live->n = n;
+    f2b_tensor *logits = f2b_generator_feed(g, prompts, live->prompt, n, images);
+    while (logits != NULL) {
+        F2B_TRY(advance(live, logits, g, o, out));
+        if (live->n == 0) return F2B_OK;
+        if (o->stop != NULL && o->stop(o->context))
+            return f2b_fail(F2B_ERR_STOPPED, "stopped while answering");
+        logits = f2b_generator_feed(g, live->items, live->prompt, live->n, NULL);
+    }
+    return f2b_last_status();
+}
+
+/* Rows of the longest prompt and its answer, within the model's context. */
+static f2b_status slot_capacity(const f2b_model *m, const f2b_pack_item *prompts, int64_t n,
+                                int64_t max_new_tokens, int64_t *capacity)
+{
+    const f2b_pack_options o = { .image_rows = f2b_model_image_rows(m) };
+    const int64_t context = m->config.text.max_positions;
+    int64_t longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t rows = f2b_pack_item_rows(&prompts[i], &o);
+        if (rows > context)
+            return f2b_fail(F2B_ERR_DATA,
+                            "prompt %" PRId64 " has %" PRId64 " rows; the model's context "
+                            "is %" PRId64,
+                            i, rows, context);
+        if (rows > longest) longest = rows;
+    }
+    *capacity = max_new_tokens - 1 > context - longest ? context : longest + max_new_tokens - 1;
+    return F2B_OK;
+}
+
+f2b_status f2b_generate(const f2b_model *m, const f2b_pack_item *prompts, int64_t n,
+                        f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
+{
+    if (o->max_new_tokens < 1)
+        return f2b_fail(F2B_ERR_INVALID, "max_new_tokens %" PRId64 " is not positive",
+                        o->max_new_tokens);
+    if (n == 0) return F2B_OK;
+    int64_t capacity;
+    F2B_TRY(slot_capacity(m, prompts, n, o->max_new_tokens, &capacity));
+    f2b_generator *g = f2b_generator_new(m, o->stage, n, capacity);
+    live_set live = {
+        .prompt = f2b_calloc((size_t)n, sizeof *live.prompt, F2B_TAG_OTHER),
+        .id = f2b_calloc((size_t)n, sizeof *live.id, F2B_TAG_OTHER),
+        .items = f2b_calloc((size_t)n, sizeof *live.items, F2B_TAG_OTHER),
+    };
+    const f2b_status status = g && live.prompt && live.id && live.items
+                                  ? run(g, &live, prompts, n, images, o, out)
+                                  : f2b_last_status();
+    f2b_free(live.prompt);
+    f2b_free(live.id);
+    f2b_free(live.items);
+    f2b_generator_free(g);
+    return status;
+}
