@@ -14,7 +14,8 @@ f2b_kernel KERNEL(f2bi_head_cross_entropy_forward), KERNEL(f2bi_head_cross_entro
 #define EXP f2b_expf_fast
 #endif
 
-enum { LOGITS_BYTES = 16 << 20 };       /* of one chunk; fixed, for it does not change any value */
+/* Logits of one chunk. It changes no value; fewer rows a chunk would pack the head more often. */
+enum { LOGITS_BYTES = 64 << 20 };
 
 typedef struct head {
     const T *x;
