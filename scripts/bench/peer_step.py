@@ -1,0 +1,83 @@
+"""The peer of tests/bench/mini_step_program.c: the same training step in PyTorch, transformers' Llama
+and peft's LoRA with one adapter a stage, eager. Same model, same numbers of rows and labels.
+
+    peer_step.py BATCH f32|bf16 STEPS
+
+Prints a JSON object: seconds of each step, resident bytes, loss of the last."""
+import json
+import resource
+import sys
+import time
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+IMAGE_ROWS, PROMPT, TALK, LABELLED, K, IMAGE_AT = 576, 44, 200, 100, 16, 35
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def make_model(dtype):
+    config = LlamaConfig(hidden_size=512, intermediate_size=1376, num_hidden_layers=8,
+                         num_attention_heads=8, vocab_size=32000, max_position_embeddings=4096,
+                         use_cache=False, attn_implementation=sys.argv[4] if len(sys.argv) > 4 else "eager")
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = get_peft_model(LlamaForCausalLM(config).to(dtype), lora, adapter_name="compression")
+    model.add_adapter("generation", lora)
+    for name, p in model.named_parameters():
+        p.requires_grad = "lora_" in name
+        if p.requires_grad:
+            p.data = p.data.float()
+    return model
+
+
+def use(model, adapter):
+    """Switch the adapter but keep both trained (set_adapter freezes the other)."""
+    for module in model.modules():
+        if hasattr(module, "_active_adapter"):
+            module._active_adapter = [adapter]
+
+
+def step(model, optimizer, summary, features, prompt, talk, dtype):
+    n, llama = len(prompt), model.base_model.model.model
+    embed = llama.embed_tokens
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        use(model, "compression")
+        rows = torch.cat([embed(prompt[:, :IMAGE_AT]), features, embed(prompt[:, IMAGE_AT:]),
+                          summary.to(dtype).expand(n, -1, -1)], 1)
+        compressed = llama(inputs_embeds=rows).last_hidden_state[:, -K:]
+        use(model, "generation")
+        rows = torch.cat([embed(talk[:, :IMAGE_AT]), compressed.to(dtype), embed(talk[:, IMAGE_AT:])], 1)
+        hidden = llama(inputs_embeds=rows).last_hidden_state[:, -LABELLED - 1:-1]
+        logits = model.base_model.model.lm_head(hidden).float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), talk[:, -LABELLED:].flatten())
+    loss.backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def main():
+    n, steps = int(sys.argv[1]), int(sys.argv[3])
+    dtype = torch.bfloat16 if sys.argv[2] == "bf16" else torch.float32
+    torch.manual_seed(1)
+    model = make_model(dtype)
+    model.train()
+    summary = torch.nn.Parameter(torch.randn(1, K, 512) * 0.02)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad] + [summary],
+                                  lr=2e-4, weight_decay=0)
+    features = (torch.rand(n, IMAGE_ROWS, 512) - 0.5).to(dtype)
+    prompt = torch.randint(0, 32000, (n, PROMPT))
+    talk = torch.randint(0, 32000, (n, TALK))
+    seconds = []
+    for _ in range(steps):
+        start = time.monotonic()
+        loss = step(model, optimizer, summary, features, prompt, talk, dtype)
+        seconds.append(round(time.monotonic() - start, 4))
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "loss": loss, "resident_bytes": resident}))
+
+
+main()
