@@ -92,14 +92,14 @@ static f2b_status compare(const f2b_model *with, const f2b_model *without, f2b_s
 static f2b_status compare_tensors(const f2b_trained_model *from, const f2b_trained_model *to,
                                   f2b_export_proof *proof)
 {
-    const int64_t n = f2b_trained_file_count(from->file);
-    if (f2b_trained_file_count(to->file) != n)
+    const int64_t n = f2b_trained_count(from->file);
+    if (f2b_trained_count(to->file) != n)
         return f2b_fail(F2B_ERR_INVALID, "%s has %" PRId64 " tensors, the checkpoint %" PRId64,
-                        to->path, f2b_trained_file_count(to->file), n);
+                        to->path, f2b_trained_count(to->file), n);
     for (int64_t i = 0; i < n; i++) {
         f2b_named_array a, b; /* both lists are sorted by name */
-        F2B_TRY(f2b_trained_file_at(from->file, i, &a));
-        F2B_TRY(f2b_trained_file_at(to->file, i, &b));
+        F2B_TRY(f2b_trained_at(from->file, i, &a));
+        F2B_TRY(f2b_trained_at(to->file, i, &b));
         if (strcmp(a.name, b.name) != 0 || a.dtype != b.dtype ||
             !f2b_shape_equal(a.ndim, a.shape, b.ndim, b.shape) ||
             memcmp(a.data, b.data, (size_t)f2b_named_array_bytes(&a)) != 0)
@@ -114,16 +114,16 @@ static f2b_status compare_tensors(const f2b_trained_model *from, const f2b_train
 
 /* Has a B of the adapter left its start, which is zero? A run with one loss alone may leave the
  * generation adapter as it was. */
-static f2b_status has_learned(f2b_trained_file *file, const char *adapter, bool *out)
+static f2b_status has_learned(f2b_trained *file, const char *adapter, bool *out)
 {
     char suffix[64];
     const int length = snprintf(suffix, sizeof suffix, ".%s.lora_B", adapter);
-    for (int64_t i = 0; !*out && i < f2b_trained_file_count(file); i++) {
-        const char *name = f2b_trained_file_name(file, i);
+    for (int64_t i = 0; !*out && i < f2b_trained_count(file); i++) {
+        const char *name = f2b_trained_name(file, i);
         const size_t n = strlen(name);
         if (n < (size_t)length || strcmp(name + n - length, suffix) != 0) continue;
         f2b_named_array b;
-        F2B_TRY(f2b_trained_file_at(file, i, &b));
+        F2B_TRY(f2b_trained_at(file, i, &b));
         for (int64_t j = 0; !*out && j < f2b_named_array_count(&b); j++)
             *out = ((const float *)b.data)[j] != 0;
     }
@@ -199,15 +199,15 @@ static f2b_status prove(const f2b_trained_model *from, const char *path, f2b_dev
 
 static f2b_status write_export(const f2b_trained_model *from, const char *path)
 {
-    const int64_t n = f2b_trained_file_count(from->file);
+    const int64_t n = f2b_trained_count(from->file);
     f2b_named_array *tensors = f2b_calloc((size_t)n, sizeof *tensors, F2B_TAG_FILES);
     f2b_status status = tensors != NULL ? F2B_OK : f2b_last_status();
     for (int64_t i = 0; status == F2B_OK && i < n; i++)
-        status = f2b_trained_file_at(from->file, i, &tensors[i]);
+        status = f2b_trained_at(from->file, i, &tensors[i]);
     const f2b_export_info info = {
         .method = from->model->method,
         .base_path = f2b_model_folder_path(from->folder),
-        .base_fingerprint = f2b_trained_file_base(from->file),
+        .base_fingerprint = f2b_trained_base_fingerprint(from->file),
         .step = from->step,
     };
     if (status == F2B_OK) status = f2b_export_write(path, &info, &from->model->config, tensors, n);
@@ -229,7 +229,7 @@ f2b_status f2b_export_model(const char *from_path, const char *path, const char 
     };
     f2b_trained_model *from = f2b_trained_model_open(&o);
     if (from == NULL) return f2b_last_status();
-    if (vision == NULL) vision = f2b_trained_file_vision_path(from->file);
+    if (vision == NULL) vision = f2b_trained_vision_path(from->file);
     f2b_status status = write_export(from, path);
     if (status == F2B_OK) {
         status = prove(from, path, device, vision, proof);

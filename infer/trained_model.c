@@ -20,15 +20,15 @@ static f2b_method base_method(void)
 static f2b_status open_trained(f2b_trained_model *t, const f2b_trained_model_options *o)
 {
     if (f2b_export_is_one(o->checkpoint)) return F2B_OK;
-    t->file = f2b_trained_file_open(o->checkpoint, NULL, o->notify, o->user);
+    t->file = f2b_trained_open(o->checkpoint, NULL, o->notify, o->user);
     return t->file != NULL ? F2B_OK : f2b_last_status();
 }
 
 static f2b_status open_base(f2b_trained_model *t, const f2b_trained_model_options *o)
 {
     const char *model = o->model, *vision = o->vision;
-    if (model == NULL && t->file != NULL) model = f2b_trained_file_base_path(t->file);
-    if (vision == NULL && t->file != NULL) vision = f2b_trained_file_vision_path(t->file);
+    if (model == NULL && t->file != NULL) model = f2b_trained_base_path(t->file);
+    if (vision == NULL && t->file != NULL) vision = f2b_trained_vision_path(t->file);
     if (model == NULL && o->checkpoint == NULL)
         return f2b_fail(F2B_ERR_USAGE, "no model is named: give --checkpoint DIR, or --model DIR "
                                        "for an untrained base");
@@ -44,7 +44,7 @@ static f2b_status open_base(f2b_trained_model *t, const f2b_trained_model_option
         return f2b_last_status();
     }
     if (o->checkpoint != NULL && t->file == NULL)
-        t->file = f2b_trained_file_open(o->checkpoint, f2b_model_folder_config(t->folder),
+        t->file = f2b_trained_open(o->checkpoint, f2b_model_folder_config(t->folder),
                                         o->notify, o->user);
     if (o->checkpoint != NULL && t->file == NULL) return f2b_last_status();
     if (f2b_model_folder_config(t->folder)->has_vision)
@@ -74,11 +74,11 @@ static f2b_status check_fits(const f2b_trained_model *t)
     }
     const char *have = f2b_model_folder_fingerprint(t->folder);
     if (have == NULL) return f2b_last_status();
-    if (strcmp(have, f2b_trained_file_base(t->file)) == 0) return F2B_OK;
+    if (strcmp(have, f2b_trained_base_fingerprint(t->file)) == 0) return F2B_OK;
     return f2b_fail(F2B_ERR_FORMAT,
                     "%s was trained on a base with the fingerprint %s, but %s has %s; "
                     "name the right folder with --model DIR",
-                    f2b_trained_file_path(t->file), f2b_trained_file_base(t->file), path, have);
+                    f2b_trained_path(t->file), f2b_trained_base_fingerprint(t->file), path, have);
 }
 
 /* The type of the base's embedding table stands for the file's. What was trained is kept in f32,
@@ -91,7 +91,7 @@ static f2b_status pick_storage(const f2b_trained_model *t, int asked, f2b_dtype 
     if (asked != F2B_STORAGE_OF_FILE) return F2B_OK;
     *out = F2B_F32;
     if (!f2b_model_folder_has_weights(t->folder) ||
-        (t->file != NULL && f2b_trained_file_contains(t->file, name)))
+        (t->file != NULL && f2b_trained_contains(t->file, name)))
         return F2B_OK;
     f2b_named_array embed;
     F2B_TRY(f2b_model_folder_find(t->folder, name, 2, (int64_t[]){ text->vocab, text->hidden },
@@ -105,10 +105,10 @@ static f2b_status build(f2b_trained_model *t, const f2b_trained_model_options *o
     const bool weights = f2b_model_folder_has_weights(t->folder);
     const f2b_weight_file base = f2b_folder_weights(t->folder);
     const f2b_weight_file all =
-        t->file != NULL ? f2b_trained_file_weights(t->file, weights ? &base : NULL) : base;
+        t->file != NULL ? f2b_trained_weights(t->file, weights ? &base : NULL) : base;
     f2b_model_options m = {
         .config = *f2b_model_folder_config(t->folder),
-        .method = t->file != NULL ? *f2b_trained_file_method(t->file) : base_method(),
+        .method = t->file != NULL ? *f2b_trained_method(t->file) : base_method(),
         .file = &all,
         .device = o->device,
         .compute = o->compute,
@@ -119,10 +119,10 @@ static f2b_status build(f2b_trained_model *t, const f2b_trained_model_options *o
     t->model = f2b_model_new(&m);
     if (t->model == NULL) return f2b_last_status();
     if (t->file == NULL) return F2B_OK;
-    F2B_TRY(f2b_trained_file_load(t->file, &t->model->parameters, true));
-    F2B_TRY(f2b_trained_file_check_used(t->file));
+    F2B_TRY(f2b_trained_load(t->file, &t->model->parameters, true));
+    F2B_TRY(f2b_trained_check_used(t->file));
     /* `base` ends with this call; nothing more is asked of it. */
-    (void)f2b_trained_file_weights(t->file, NULL);
+    (void)f2b_trained_weights(t->file, NULL);
     return F2B_OK;
 }
 
@@ -139,8 +139,8 @@ f2b_trained_model *f2b_trained_model_open(const f2b_trained_model_options *o)
         f2b_trained_model_close(t);
         return NULL;
     }
-    t->path = t->file != NULL ? f2b_trained_file_path(t->file) : f2b_model_folder_path(t->folder);
-    t->step = t->file != NULL ? f2b_trained_file_step(t->file) : 0;
+    t->path = t->file != NULL ? f2b_trained_path(t->file) : f2b_model_folder_path(t->folder);
+    t->step = t->file != NULL ? f2b_trained_step(t->file) : 0;
     return t;
 }
 
@@ -149,7 +149,7 @@ void f2b_trained_model_close(f2b_trained_model *t)
     if (t == NULL) return;
     f2b_model_free(t->model);
     f2b_tokenizer_free(t->tokenizer);
-    f2b_trained_file_close(t->file);
+    f2b_trained_close(t->file);
     f2b_model_folder_close(t->folder);
     f2b_free(t);
 }

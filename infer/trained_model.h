@@ -8,7 +8,7 @@
 #include "checkpoints/model_folder.h"
 #include "data/image/image_settings.h"
 #include "data/tokenizer/tokenizer.h"
-#include "infer/trained_file.h"
+#include "checkpoints/trained_tensors.h"
 #include "nn/model.h"
 
 /** For `storage`: frozen tensors as the base's files have them, mapped and never copied. */
@@ -34,7 +34,7 @@ typedef struct f2b_trained_model {
     const char *path;           /* the checkpoint's folder, or the base's */
     int64_t step;               /* updates done; 0 for an untrained base */
     f2b_model_folder *folder;   /* the base; the model's frozen tensors point into both files */
-    f2b_trained_file *file;     /* NULL: untrained */
+    f2b_trained *file;     /* NULL: untrained */
 } f2b_trained_model;
 
 /**

@@ -2,6 +2,7 @@
 #include "train/checkpoint.h"
 
 #include "checkpoints/method_json.h"
+#include "checkpoints/trained_tensors.h"
 #include "train/config.h"
 
 static f2b_state_tensor tensor_of(const f2b_parameters *p, const f2b_optimizer *o, int64_t i)
@@ -35,7 +36,9 @@ f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
         for (int64_t i = 0; i < parameters->n; i++) tensors[i] = tensor_of(parameters, optimizer, i);
         const f2b_attribute attributes[] = {
             text("config", yaml), text("method", json), text("base_model", base),
-            text("base_path", config->model.path), integer("skipped", position->skipped),
+            text(F2B_STATE_BASE_PATH, config->model.path),
+            text(F2B_STATE_VISION_PATH, config->model.vision_path ? config->model.vision_path : ""),
+            integer("skipped", position->skipped),
             integer("skipped_in_a_row", position->skipped_in_a_row),
         };
         const f2b_state state = { position->step, tensors, parameters->n, attributes,

@@ -17,7 +17,8 @@ static f2b_status open_parts(f2b_session *s, f2b_device device)
         f2b_trained *start = f2b_trained_open(c->trainable.start_from,
                                               f2b_model_folder_config(s->folder), NULL, NULL);
         if (start == NULL) return f2b_last_status();
-        const f2b_status status = f2b_trained_load(start, &s->model->parameters, false);
+        f2b_status status = f2b_trained_load(start, &s->model->parameters, false);
+        if (status == F2B_OK) status = f2b_trained_check_used(start);
         f2b_trained_close(start);
         F2B_TRY(status);
     }
