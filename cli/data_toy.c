@@ -17,8 +17,8 @@ int f2b_data_toy(int argc, char **argv)
     const char *out = NULL;
     f2b_toy_options toy = f2b_toy_defaults();
     int64_t seed = (int64_t)toy.seed, size = toy.image_size, objects = toy.objects, grid = toy.grid;
-    int64_t colours = toy.colours, shapes = toy.shapes, turns = toy.turns;
-    int64_t text_only = toy.text_only_percent;
+    int64_t colours = toy.colours, shapes = toy.shapes, jitter = toy.jitter, turns = toy.turns;
+    int64_t described = toy.described_percent, text_only = toy.text_only_percent;
     const f2b_option options[] = {
         { "out", "DIR", F2B_OPTION_TEXT, &out, "folder to write, made if need be", .required = true },
         { "seed", "N", F2B_OPTION_INT, &seed, "the same seed gives the same bytes", 0, 1e15 },
@@ -29,7 +29,10 @@ int f2b_data_toy(int argc, char **argv)
         { "grid", "N", F2B_OPTION_INT, &grid, "places: N x N", 2, 3 },
         { "colors", "N", F2B_OPTION_INT, &colours, "colors used; more are finer", 2, 10 },
         { "shapes", "N", F2B_OPTION_INT, &shapes, "shapes used", 1, 8 },
+        { "jitter", "N", F2B_OPTION_INT, &jitter, "how far off the middle of their places objects are, %",
+          0, 100 },
         { "turns", "N", F2B_OPTION_INT, &turns, "questions a training conversation", 1, 32 },
+        { "described", "N", F2B_OPTION_INT, &described, "images of 100 with a caption to generate", 0, 100 },
         { "text-only", "N", F2B_OPTION_INT, &text_only, "text-only records per 100 images", 0, 50 },
         { 0 }
     };
@@ -44,7 +47,8 @@ int f2b_data_toy(int argc, char **argv)
     if (!f2b_options_parse(&command, argc, argv, &arguments, &exit_code)) return exit_code;
     toy.seed = (uint64_t)seed, toy.image_size = (int)size, toy.objects = (int)objects;
     toy.grid = (int)grid, toy.colours = (int)colours, toy.shapes = (int)shapes;
-    toy.turns = (int)turns, toy.text_only_percent = (int)text_only;
+    toy.jitter = (int)jitter, toy.turns = (int)turns;
+    toy.described_percent = (int)described, toy.text_only_percent = (int)text_only;
 
     f2b_signals_install();
     f2b_progress progress = f2b_progress_start(arguments.quiet);

@@ -16,13 +16,15 @@ enum {
     ATTEMPTS = 1000,            /* to find a validation scene that is not there yet */
 };
 
+/* LLaVA's own words for short answers and for captions. */
 static const char short_answer[] = "Answer the question using a single word or phrase.";
+static const char describe[] = "Provide a one-sentence caption for the provided image.";
 
 f2b_toy_options f2b_toy_defaults(void)
 {
     return (f2b_toy_options){ .seed = 1, .train = 8000, .val = 300, .image_size = 64, .objects = 3,
-                              .grid = 2, .colours = 6, .shapes = 4, .turns = 6,
-                              .text_only_percent = 4 };
+                              .grid = 2, .colours = 6, .shapes = 4, .jitter = 20, .turns = 6,
+                              .described_percent = 50, .text_only_percent = 4 };
 }
 
 static f2b_status check_range(const char *name, int64_t value, int64_t low, int64_t high)
@@ -41,7 +43,9 @@ f2b_status f2b_toy_check(const f2b_toy_options *o)
     F2B_TRY(check_range("colors", o->colours, o->objects + 1 < F2BI_TOY_COLOURS ? o->objects + 1
                                               : F2BI_TOY_COLOURS, F2BI_TOY_COLOURS));
     F2B_TRY(check_range("shapes", o->shapes, 1, F2BI_TOY_SHAPES));
+    F2B_TRY(check_range("jitter", o->jitter, 0, 100));
     F2B_TRY(check_range("turns", o->turns, 1, 32));
+    F2B_TRY(check_range("described", o->described_percent, 0, 100));
     F2B_TRY(check_range("text-only", o->text_only_percent, 0, 50));
     F2B_TRY(check_range("image-size", o->image_size, 16, 1024));
     if (o->image_size % 8 == 0) return F2B_OK;
@@ -166,22 +170,39 @@ static void put_turn(FILE *out, int turn, bool image, const f2bi_toy_question *q
             turn == 0 ? "\\n" : "", turn == 0 ? short_answer : "", q->answer);
 }
 
-/* The questions of a training image: different ones, in random order. */
+/* Ask until `turns` different questions are found; a scene that has no more ends with fewer. */
 static void put_conversation(world *w, const f2bi_toy_scene *scene, const char *image, f2b_rng *rng)
 {
+    enum { TRIES = 200, MAX_TURNS = 32 };
     FILE *out = begin_record(w, F2BI_TOY_TRAIN, image);
+    uint64_t asked[MAX_TURNS];
     f2bi_toy_question q;
-    for (int turn = 0; turn < w->options->turns;) {
+    for (int turn = 0, i = 0; turn < w->options->turns && i < TRIES; i++) {
         const int kind = (int)f2b_rng_below(rng, F2BI_TOY_QUESTIONS);
-        if (f2bi_toy_ask(scene, w->options, kind, rng, &q)) put_turn(out, turn++, true, &q);
+        if (!f2bi_toy_ask(scene, w->options, kind, rng, &q)) continue;
+        asked[turn] = f2b_hash_text(q.question);
+        bool repeated = false;
+        for (int k = 0; k < turn; k++) repeated = repeated || asked[k] == asked[turn];
+        if (!repeated) put_turn(out, turn++, true, &q);
     }
     fputs("]}", out);
-    if ((int)f2b_rng_below(rng, 100) < w->options->text_only_percent) {
-        out = begin_record(w, F2BI_TOY_TRAIN, NULL);
-        f2bi_toy_ask_text(w->options, rng, &q);
-        put_turn(out, 0, false, &q);
-        fputs("]}", out);
-    }
+}
+
+/* A record whose answer is the caption: much to learn from one picture. */
+static void put_description(world *w, const char *image, const char *caption)
+{
+    FILE *out = begin_record(w, F2BI_TOY_TRAIN, image);
+    fprintf(out, "\n {\"from\": \"human\", \"value\": \"<image>\\n%s\"}, {\"from\": \"gpt\", "
+            "\"value\": \"%s\"}]}", describe, caption);
+}
+
+static void put_text_only(world *w, f2b_rng *rng)
+{
+    FILE *out = begin_record(w, F2BI_TOY_TRAIN, NULL);
+    f2bi_toy_question q;
+    f2bi_toy_ask_text(w->options, rng, &q);
+    put_turn(out, 0, false, &q);
+    fputs("]}", out);
 }
 
 /* Validation asks each question by itself, so that no turn can tell what another asks. */
@@ -224,6 +245,10 @@ static f2b_status put_image(world *w, f2bi_toy_part part, int64_t index)
         return F2B_OK;
     }
     put_conversation(w, &scene, image, &rng);
+    if ((int)f2b_rng_below(&rng, 100) < w->options->described_percent) {
+        put_description(w, image, caption);
+    }
+    if ((int)f2b_rng_below(&rng, 100) < w->options->text_only_percent) put_text_only(w, &rng);
     for (int i = 0; i < CAPTIONS; i++) {
         f2bi_toy_caption(&scene, i, caption);
         fprintf(w->out[COCO_JSON], "%s\n{\"id\": %lld, \"image_id\": %lld, \"caption\": \"%s\"}",
@@ -238,10 +263,11 @@ static f2b_status put_readme(const f2b_toy_options *o, const char *dir)
     (void)snprintf(text, sizeof text,
         "The toy world of fwd2bot: coloured shapes, drawn, not downloaded.\n\n"
         "f2b-data toy --seed %llu --train %lld --val %lld --image-size %d --objects %d --grid %d "
-        "--colors %d --shapes %d --turns %d --text-only %d\n"
+        "--colors %d --shapes %d --jitter %d --turns %d --described %d --text-only %d\n"
         "writes these bytes again.\n\n"
         "images/                     t*.png for training, v*.png for validation\n"
-        "train.json                  LLaVA conversations: %d questions an image, some without image\n"
+        "train.json                  LLaVA conversations: up to %d questions an image, a caption for %d %%\n"
+        "                            of the images, some questions without image\n"
         "val.json                    LLaVA conversations: one question a record, %d records an image\n"
         "captions_train.tsv          caption TAB file, one an image\n"
         "captions_val.tsv            likewise; no caption comes twice\n"
@@ -250,8 +276,8 @@ static f2b_status put_readme(const f2b_toy_options *o, const char *dir)
         "No scene of the validation part (objects, colours, shapes, sizes, places and background) is "
         "in the training part.\n",
         (unsigned long long)o->seed, (long long)o->train, (long long)o->val, o->image_size, o->objects,
-        o->grid, o->colours, o->shapes, o->turns, o->text_only_percent, o->turns, VAL_QUESTIONS,
-        CAPTIONS);
+        o->grid, o->colours, o->shapes, o->jitter, o->turns, o->described_percent, o->text_only_percent,
+        o->turns, o->described_percent, VAL_QUESTIONS, CAPTIONS);
     return f2bi_toy_text_file(dir, "README.txt", text);
 }
 

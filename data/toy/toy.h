@@ -22,7 +22,9 @@ typedef struct f2b_toy_options {
     int objects;                /* at most so many objects a scene, 1..grid*grid */
     int grid;                   /* places: grid x grid, 2 or 3 */
     int colours, shapes;        /* how many of each are used */
-    int turns;                  /* questions of a training conversation */
+    int jitter;                 /* how far objects are off the middle of their places, 0..100 % */
+    int turns;                  /* at most so many questions of a training conversation */
+    int described_percent;      /* images of 100 that have a record whose answer is the caption */
     int text_only_percent;      /* text-only records per 100 training conversations */
 } f2b_toy_options;
 

