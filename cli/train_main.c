@@ -24,18 +24,17 @@ static f2b_status print_text(char *text)
     return F2B_OK;
 }
 
-static f2b_status train(f2b_session *session, const train_options *o, f2b_progress *progress)
+static f2b_status train(f2b_session *session, const train_options *o, f2b_train_view *view)
 {
-    f2b_train_view view = { .progress = progress };
-    const f2b_trainer_events events = { f2b_train_note, f2b_train_step, f2b_signals_stop, &view };
+    const f2b_trainer_events events = { f2b_train_note, f2b_train_step, f2b_signals_stop, view };
     f2b_resume mode = F2B_RESUME_PATH;
     if (strcmp(o->resume, "auto") == 0) mode = F2B_RESUME_AUTO;
     if (strcmp(o->resume, "none") == 0) mode = F2B_RESUME_NONE;
-    f2b_train_opening(progress, session);
+    f2b_train_opening(view->progress, session);
     f2b_profile_enable(o->profile);
     const f2b_status status = f2b_train_run(session, mode, o->resume, &events);
-    f2b_progress_end(progress);
-    f2b_train_summary(progress, session, &view, status);
+    f2b_progress_end(view->progress);
+    f2b_train_summary(view, session, status);
     if (o->profile) f2b_train_profile(stdout);
     return status;
 }
@@ -43,14 +42,14 @@ static f2b_status train(f2b_session *session, const train_options *o, f2b_progre
 static f2b_status run(const train_options *o, const f2b_arguments *arguments)
 {
     f2b_progress progress = f2b_progress_start(arguments->quiet);
-    f2b_train_view view = { .progress = &progress };
+    f2b_train_view view = { .progress = &progress, .lock = PTHREAD_MUTEX_INITIALIZER };
     f2b_config *config = f2b_config_load(o->config, (const char *const *)arguments->operands,
                                          arguments->n_operands);
     if (config == NULL) return f2b_last_status();
     f2b_signals_install();
     f2b_session *session = f2b_session_open(config, arguments->device, f2b_train_note, &view);
     if (session == NULL) return f2b_last_status();
-    const f2b_status status = o->check ? f2b_train_check(session) : train(session, o, &progress);
+    const f2b_status status = o->check ? f2b_train_check(session, &view) : train(session, o, &view);
     f2b_session_close(session);
     return status;
 }

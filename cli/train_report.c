@@ -12,8 +12,10 @@
 
 void f2b_train_note(void *user, const char *text)
 {
-    const f2b_train_view *view = user;
+    f2b_train_view *view = user;
+    pthread_mutex_lock(&view->lock);
     f2b_progress_note(view->progress, "%s", text);
+    pthread_mutex_unlock(&view->lock);
 }
 
 static int print_loss(char *out, size_t size, const char *name, double value)
@@ -33,11 +35,13 @@ void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
     char losses[128];
     const int n = print_loss(losses, sizeof losses, "ar", view->loss_ar);
     print_loss(losses + n, sizeof losses - (size_t)n, "disc", view->loss_disc);
+    pthread_mutex_lock(&view->lock);
     f2b_progress_show(view->progress, row->step == steps,
                       "step %lld/%lld | %sgrad %.2f | lr %.1e | %.0f tok/s | %s | ETA %s",
                       (long long)row->step, (long long)steps, losses, row->grad_norm, row->lr,
                       row->tokens_per_second, f2b_format_bytes(row->peak_bytes).text,
                       f2b_format_duration(eta).text);
+    pthread_mutex_unlock(&view->lock);
 }
 
 static int64_t trained_elements(const f2b_model *model)
@@ -45,6 +49,31 @@ static int64_t trained_elements(const f2b_model *model)
     int64_t n = 0;
     for (int64_t i = 0; i < model->parameters.n; i++) n += f2b_numel(model->parameters.items[i].tensor);
     return n;
+}
+
+/* Samples under L_disc for each under L_AR, as the sampler gives them; 0 where one loss is off. */
+static double given_ratio(const f2b_session *s)
+{
+    const f2b_sampler *sampler = f2b_dataset_sampler(s->dataset);
+    const double caption = f2b_sampler_share(sampler, F2B_BATCH_CAPTION);
+    const double both = f2b_sampler_share(sampler, F2B_BATCH_BOTH);
+    const double alone = f2b_sampler_share(sampler, F2B_BATCH_CONVERSATION);
+    const double batch = (double)s->config->sampler.conversation_batch;
+    if (s->config->method.loss != F2B_LOSS_BOTH || both + alone == 0) return 0;
+    return (caption * (double)s->config->sampler.contrastive_batch + both * batch) /
+           ((both + alone) * batch);
+}
+
+/* A ratio that the data cannot give is said, not made up for. */
+static bool ratio_warning(const f2b_session *s, char *text, size_t size)
+{
+    const double given = given_ratio(s), wanted = s->config->sampler.ratio;
+    if (given == 0 || fabs(given - wanted) <= 0.01 * wanted) return false;
+    snprintf(text, size, "warning: sampler.ratio is %g, the data give %.3g samples under the "
+             "contrastive loss for each under the autoregressive one: %s", wanted, given,
+             given > wanted ? "conversations that have a caption alone are more; data.captions are "
+                              "not used" : "give data.captions");
+    return true;
 }
 
 void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
@@ -61,13 +90,15 @@ void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
     }
     f2b_progress_note(progress, "run %s: %lld steps, about %s of memory", s->config->run.dir,
                       (long long)s->steps, f2b_format_bytes(s->memory.total).text);
+    char warning[512];
+    if (ratio_warning(s, warning, sizeof warning)) f2b_progress_note(progress, "%s", warning);
 }
 
-void f2b_train_summary(f2b_progress *progress, const f2b_session *s, const f2b_train_view *view,
-                       f2b_status status)
+void f2b_train_summary(const f2b_train_view *view, const f2b_session *s, f2b_status status)
 {
-    (void)view;
+    f2b_progress *progress = view->progress;
     struct rusage usage;
+    if (view->first_step == 0 && status != F2B_OK) return;
     getrusage(RUSAGE_SELF, &usage);
     for (int tag = 0; tag < F2B_TAG_COUNT; tag++)
         if (f2b_bytes_peak((f2b_tag)tag) >= 1 << 20)
@@ -127,6 +158,8 @@ static void print_data(const f2b_session *s)
             printf("#   samples for %s batches: %lld\n", kinds[k],
                    (long long)f2b_dataset_pool(s->dataset, (f2b_batch_kind)k));
     printf("#   steps: %lld\n", (long long)s->steps);
+    char warning[512];
+    if (ratio_warning(s, warning, sizeof warning)) printf("#   %s\n", warning);
 }
 
 static void print_sequence(const char *name, const f2b_sequence *q, const f2b_tokenizer *tokenizer)
@@ -163,8 +196,9 @@ static f2b_status print_batch(f2b_session *s, int64_t step)
     return status;
 }
 
-f2b_status f2b_train_check(f2b_session *s)
+f2b_status f2b_train_check(f2b_session *s, f2b_train_view *view)
 {
+    F2B_TRY(f2b_session_start_from(s, f2b_train_note, view));
     char *yaml = f2b_config_write(s->config);
     if (yaml == NULL) return f2b_last_status();
     fputs(yaml, stdout);

@@ -4,6 +4,7 @@
 #ifndef F2B_CLI_TRAIN_REPORT_H
 #define F2B_CLI_TRAIN_REPORT_H
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "cli/progress.h"
@@ -12,23 +13,23 @@
 /** What the callbacks of a run share; the user of f2b_trainer_events. */
 typedef struct f2b_train_view {
     f2b_progress *progress;
+    pthread_mutex_t lock;       /* the data's threads have notes too */
     int64_t first_step;         /* of this session: what the ETA counts from; 0: none yet */
     double loss_ar, loss_disc;  /* the last of each kind; 0: none yet */
-    double peak_bytes;
 } f2b_train_view;
 
 /** The callbacks note and step. */
 void f2b_train_note(void *view, const char *text);
 void f2b_train_step(void *view, const f2b_metrics_row *row, int64_t steps);
 
-/** Before the first step: model, data and steps in a few lines; after the last: where things are. */
+/** Before the first step: model, data and steps in a few lines; after the last, if there was one:
+ *  peaks of memory, and where things are. */
 void f2b_train_opening(f2b_progress *progress, const f2b_session *session);
-void f2b_train_summary(f2b_progress *progress, const f2b_session *session,
-                       const f2b_train_view *view, f2b_status status);
+void f2b_train_summary(const f2b_train_view *view, const f2b_session *session, f2b_status status);
 
 /** --check: resolved configuration, counts of data, memory by tag, preview of the first batch of each
- *  kind, on stdout. */
-f2b_status f2b_train_check(f2b_session *session) F2B_MUST_USE;
+ *  kind, on stdout; trainable.start_from is opened and fitted. */
+f2b_status f2b_train_check(f2b_session *session, f2b_train_view *view) F2B_MUST_USE;
 
 /** --profile: a row per op and direction. */
 void f2b_train_profile(FILE *out);

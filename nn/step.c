@@ -150,13 +150,14 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         images = f2b_pass_compress(s->tape, m, c->prompts, c->n_prompts, rows, settings, &c->compress);
         if (images == NULL) return f2b_last_status();
         f2b_tape_release(rows);
-        s->result->tokens += answers || !s->ev ? c->compress.pack.rows : 0;
+        s->result->tokens += c->compress.pack.rows;
     }
     if (s->in->contrastive) {
         c->embeddings = f2b_pass_embeddings(s->tape, m, images, c->prompts, c->n_prompts, images,
                                             settings, &c->embed);
         if (c->embeddings == NULL) return f2b_last_status();
         f2b_tape_keep(c->embeddings);
+        s->result->tokens += c->embed.pack.rows;
     }
     if (!answers) return F2B_OK;
     c->loss_ar = f2b_pass_generate(s->tape, m, c->answers, c->n_answers, images, settings, &c->generate);
@@ -267,6 +268,7 @@ static f2b_status run(stepper *s)
     s->result->micro_batches = s->chunks;
     if (s->in->contrastive && s->chunks > 1) F2B_TRY(cache_embeddings(s));
     if (!s->train && s->ev != NULL && !s->in->autoregressive) return F2B_OK;
+    s->result->tokens = 0;      /* GradCache's chunks come again: their rows count once */
     for (int64_t i = 0; i < s->chunks; i++) {
         if (s->in->stop != NULL && s->in->stop(s->in->context))
             return f2b_fail(F2B_ERR_STOPPED, "stopped between micro-batches");

@@ -113,11 +113,11 @@ const f2bi_field f2bi_fields[] = {
     { "data.max_bad_fraction", F2BI_NUMBER, AT(data.max_bad_fraction), "0.001", .min = 0, .max = 1,
       .may_change = true,
       .help = "The run stops when more than this share of the records was bad." },
-    { "data.workers", F2BI_INTEGER, AT(data.workers), "2", .min = 1, .max = 256, .unit = "threads",
+    { "data.workers", F2BI_INTEGER, AT(data.workers), "2", .min = 0, .max = 256, .unit = "threads",
       .may_change = true,
       .help =
-          "Threads that read and decode ahead. More help where `data_wait_seconds` in the metrics "
-          "is not near 0." },
+          "Threads that read and decode ahead; 0: each batch is made when it is asked for. More "
+          "help where `data_wait_seconds` in the metrics is not near 0." },
 
     { "sampler.conversation_batch", F2BI_INTEGER, AT(sampler.conversation_batch), "128", .min = 1,
       .max = 1048576, .unit = "samples",

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-
 struct f2b_evaluation {
     f2b_session *session;
     f2b_batch *batches[F2B_BATCH_KINDS];    /* NULL where a kind does not occur */
+    int64_t last;               /* newest step in the log; -1: none */
     char path[4096];
 };
 
@@ -32,8 +32,9 @@ static f2b_status load_batches(f2b_evaluation *e)
 }
 
 /* Lines of later steps belong to a continuation that was given up. */
-static f2b_status cut_log(const f2b_evaluation *e, int64_t step)
+static f2b_status cut_log(f2b_evaluation *e, int64_t step)
 {
+    e->last = -1;
     FILE *f = fopen(e->path, "r");
     if (f == NULL) return F2B_OK;
     char line[512];
@@ -41,7 +42,7 @@ static f2b_status cut_log(const f2b_evaluation *e, int64_t step)
     long long at;
     while (fgets(line, sizeof line, f) != NULL && strchr(line, '\n') != NULL &&
            sscanf(line, "{\"step\": %lld", &at) == 1 && at <= step)
-        keep = ftell(f);
+        keep = ftell(f), e->last = at;
     fclose(f);
     return truncate(e->path, keep) == 0 ? F2B_OK
            : f2b_fail_errno(F2B_ERR_IO, "cannot shorten %s", e->path);
@@ -95,13 +96,15 @@ static f2b_status append(const f2b_evaluation *e, int64_t step, const mean *ar, 
     return F2B_OK;
 }
 
-f2b_status f2b_evaluation_run(f2b_evaluation *e, int64_t step, f2b_tensorboard *board)
+f2b_status f2b_evaluation_run(f2b_evaluation *e, int64_t step, f2b_tensorboard *board,
+                              bool (*stop)(void *user), void *user)
 {
+    if (e->last >= step) return F2B_OK;
     mean ar = { 0 }, disc = { 0 };
     for (int k = 0; k < F2B_BATCH_KINDS; k++) {
         if (e->batches[k] == NULL) continue;
         f2b_step_result r;
-        F2B_TRY(f2b_session_step(e->session, e->batches[k], false, NULL, NULL, &r));
+        F2B_TRY(f2b_session_step(e->session, e->batches[k], false, stop, user, &r));
         if (k != F2B_BATCH_CAPTION) add(&ar, r.loss_ar, (double)r.labelled);
         if (k != F2B_BATCH_CONVERSATION) add(&disc, r.loss_disc, (double)e->batches[k]->n);
     }
@@ -110,5 +113,6 @@ f2b_status f2b_evaluation_run(f2b_evaluation *e, int64_t step, f2b_tensorboard *
     if (ar.weight > 0) scalars[n++] = (f2b_scalar){ "eval/loss_ar", (float)(ar.sum / ar.weight) };
     if (disc.weight > 0) scalars[n++] = (f2b_scalar){ "eval/loss_disc", (float)(disc.sum / disc.weight) };
     F2B_TRY(append(e, step, &ar, &disc));
+    e->last = step;
     return f2b_tensorboard_write(board, step, scalars, n);
 }

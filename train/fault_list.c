@@ -1,17 +1,19 @@
 /* See fault_list.h. The listener runs under the fault log's lock, one call at a time. */
 #include "train/fault_list.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/atomic_file.h"
 
 struct f2b_fault_list {
     void (*note)(void *user, const char *text);
     void *user;
     FILE *file;
-    bool replaying;             /* entries come from the file */
+    bool checking;              /* entries are those of an earlier list */
 };
 
 f2b_fault_list *f2b_fault_list_new(void (*note)(void *user, const char *text), void *user)
@@ -28,22 +30,25 @@ void f2b_fault_list_free(f2b_fault_list *list)
     f2b_free(list);
 }
 
+static bool write_entry(FILE *file, const f2b_fault_entry *entry)
+{
+    fprintf(file, "%s\t%lld\t%s\t", entry->source, (long long)entry->record,
+            f2b_fault_name(entry->fault));
+    for (const char *c = entry->detail; *c; c++)
+        fputc(*c == '\t' || *c == '\n' || *c == '\r' ? ' ' : *c, file);
+    fputc('\n', file);
+    return fflush(file) == 0 && !ferror(file);
+}
+
 void f2b_fault_list_listen(const f2b_fault_entry *entry, void *user)
 {
     f2b_fault_list *list = user;
-    if (list->replaying) return;
-    if (list->file != NULL) {
-        fprintf(list->file, "%s\t%lld\t%s\t", entry->source, (long long)entry->record,
-                f2b_fault_name(entry->fault));
-        for (const char *c = entry->detail; *c; c++)
-            fputc(*c == '\t' || *c == '\n' || *c == '\r' ? ' ' : *c, list->file);
-        fputc('\n', list->file);
-        fflush(list->file);
-    }
     char text[1024];
-    snprintf(text, sizeof text, "bad record %s:%lld: %s%s%s", entry->source,
+    const bool written = list->file == NULL || write_entry(list->file, entry);
+    if (list->checking) return;
+    snprintf(text, sizeof text, "bad record %s:%lld: %s%s%s%s", entry->source,
              (long long)entry->record, f2b_fault_text(entry->fault), *entry->detail ? ": " : "",
-             entry->detail);
+             entry->detail, written ? "" : " (and bad_records.tsv cannot be written)");
     list->note(list->user, text);
 }
 
@@ -54,45 +59,53 @@ static int find_source(const f2b_dataset *dataset, const char *name)
     return -1;
 }
 
-static f2b_fault find_fault(const char *name)
-{
-    for (int f = F2B_FAULT_NONE + 1; f < F2B_FAULT_KINDS; f++)
-        if (strcmp(f2b_fault_name((f2b_fault)f), name) == 0) return (f2b_fault)f;
-    return F2B_FAULT_NONE;
-}
-
 /* Lines that do not fit the data of today (a torn one, a source that is gone) say nothing about it. */
-static f2b_status replay(f2b_fault_list *list, const char *path, f2b_dataset *dataset)
+static f2b_status check_again(FILE *old, f2b_dataset *dataset)
 {
-    FILE *f = fopen(path, "r");
-    if (f == NULL) return F2B_OK;
     char *line = NULL;
     size_t room = 0;
     f2b_status status = F2B_OK;
-    list->replaying = true;
-    while (status == F2B_OK && getline(&line, &room, f) > 0) {
-        char source[128], kind[64];
+    while (status == F2B_OK && getline(&line, &room, old) > 0) {
+        char source[128];
         long long record;
-        if (sscanf(line, "%127[^\t]\t%lld\t%63[^\t]\t", source, &record, kind) != 3) continue;
+        f2b_fault fault;
+        if (sscanf(line, "%127[^\t]\t%lld\t", source, &record) != 2) continue;
         const int s = find_source(dataset, source);
-        const f2b_fault fault = find_fault(kind);
-        if (s < 0 || fault == F2B_FAULT_NONE || record < 0 ||
-            record >= f2b_source_count(f2b_dataset_source(dataset, s)))
+        if (s < 0 || record < 0 || record >= f2b_source_count(f2b_dataset_source(dataset, s)))
             continue;
-        status = f2b_fault_log_add(f2b_dataset_faults(dataset), s, record, fault, "");
+        status = f2b_dataset_check(dataset, s, record, &fault);
     }
-    list->replaying = false;
-    free(line);
-    fclose(f);
+    free(line);                                 /* getline's own */
     return status;
 }
 
-f2b_status f2b_fault_list_open(f2b_fault_list *list, const char *run_dir, f2b_dataset *dataset,
-                                bool known)
+/* The new list takes the old one's place when it is complete. */
+static f2b_status renew(f2b_fault_list *list, const char *path, const char *partial,
+                        f2b_dataset *dataset)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/bad_records.tsv", run_dir);
-    if (known) F2B_TRY(replay(list, path, dataset));
-    list->file = fopen(path, known ? "a" : "w");
-    return list->file != NULL ? F2B_OK : f2b_fail_errno(F2B_ERR_IO, "cannot write %s", path);
+    FILE *old = fopen(path, "r");
+    if (old == NULL && errno != ENOENT) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", path);
+    list->checking = true;
+    f2b_status status = old != NULL ? check_again(old, dataset) : F2B_OK;
+    list->checking = false;
+    if (old != NULL) fclose(old);
+    F2B_TRY(status);
+    if (fflush(list->file) != 0 || ferror(list->file) || rename(partial, path) != 0)
+        return f2b_fail_errno(F2B_ERR_IO, "cannot write %s", path);
+    return F2B_OK;
+}
+
+f2b_status f2b_fault_list_open(f2b_fault_list *list, const char *run_dir, f2b_dataset *dataset)
+{
+    char *path = f2b_path_join(run_dir, "bad_records.tsv");
+    char *partial = path != NULL ? f2b_sprintf(F2B_TAG_FILES, "%s" F2B_PARTIAL_SUFFIX, path) : NULL;
+    f2b_status status = partial != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    if (status == F2B_OK) {
+        list->file = fopen(partial, "we");
+        status = list->file != NULL ? renew(list, path, partial, dataset)
+                                    : f2b_fail_errno(F2B_ERR_IO, "cannot write %s", partial);
+    }
+    f2b_free(partial);
+    f2b_free(path);
+    return status;
 }

@@ -1,11 +1,14 @@
 /* The run folder and its lock. See run_folder.h for the contract. */
 #include "train/run_folder.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
@@ -67,6 +70,69 @@ void f2b_run_folder_close(f2b_run_folder *folder)
     if (folder->lock >= 0) close(folder->lock);
     f2b_free(folder->path);
     f2b_free(folder);
+}
+
+/* ---- Setting an earlier run aside ---- */
+
+static int is_of_a_run(const struct dirent *entry)
+{
+    static const char *const names[] = { "config.yaml", "metrics.jsonl", "evaluations.jsonl",
+                                         "bad_records.tsv", "latest", "checkpoints" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(entry->d_name, names[i]) == 0) return 1;
+    return strncmp(entry->d_name, "events.out.tfevents.", 20) == 0;
+}
+
+static int checkpoints_last(const struct dirent **a, const struct dirent **b)
+{
+    const int x = strcmp((*a)->d_name, "checkpoints") == 0;
+    const int y = strcmp((*b)->d_name, "checkpoints") == 0;
+    return x != y ? x - y : strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* The first before-<N> that is not there yet, made. */
+static f2b_status make_aside(const char *path, char **made)
+{
+    for (int i = 1; i < 10000; i++) {
+        *made = f2b_sprintf(F2B_TAG_FILES, "%s/before-%d", path, i);
+        if (*made == NULL) return F2B_ERR_MEMORY;
+        if (mkdir(*made, 0777) == 0) return F2B_OK;
+        const f2b_status status = f2b_fail_errno(F2B_ERR_IO, "cannot make %s", *made);
+        const bool taken = errno == EEXIST;
+        f2b_free(*made);
+        *made = NULL;
+        if (!taken) return status;
+    }
+    return f2b_fail(F2B_ERR_IO, "%s: too many earlier runs were moved aside; remove some", path);
+}
+
+static f2b_status move(const char *from_folder, const char *to_folder, const char *name)
+{
+    char *from = f2b_path_join(from_folder, name), *to = f2b_path_join(to_folder, name);
+    f2b_status status = from != NULL && to != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    if (status == F2B_OK && rename(from, to) != 0)
+        status = f2b_fail_errno(F2B_ERR_IO, "cannot move %s to %s", from, to);
+    f2b_free(from);
+    f2b_free(to);
+    return status;
+}
+
+f2b_status f2b_run_folder_set_aside(const f2b_run_folder *folder, char **moved)
+{
+    struct dirent **names = NULL;
+    *moved = NULL;
+    const int n = scandir(folder->path, &names, is_of_a_run, checkpoints_last);
+    if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot list %s", folder->path);
+    f2b_status status = n > 0 ? make_aside(folder->path, moved) : F2B_OK;
+    for (int i = 0; i < n; i++) {
+        if (status == F2B_OK) status = move(folder->path, *moved, names[i]->d_name);
+        free(names[i]);                         /* scandir's own */
+    }
+    free(names);
+    if (status == F2B_OK) return F2B_OK;
+    f2b_free(*moved);
+    *moved = NULL;
+    return status;
 }
 
 const char *f2b_run_folder_path(const f2b_run_folder *folder) { return folder->path; }

@@ -20,6 +20,15 @@ f2b_run_folder *f2b_run_folder_open(const char *path);
 /** Give the lock back. NULL is allowed. */
 void f2b_run_folder_close(f2b_run_folder *folder);
 
+/**
+ * Move what a run left in the folder (checkpoints, logs, configuration, event files; the lock stays)
+ * into a new folder before-<N> in it, which is a run folder of its own: nothing is deleted. Cut
+ * short, it leaves the checkpoints where they were, for they go last.
+ * moved   the new folder's path, for f2b_free; NULL where there was nothing to move.
+ * errors  F2B_ERR_IO, F2B_ERR_MEMORY.
+ */
+F2B_MUST_USE f2b_status f2b_run_folder_set_aside(const f2b_run_folder *folder, char **moved);
+
 /** Its path, as it was given. */
 const char *f2b_run_folder_path(const f2b_run_folder *folder);
 

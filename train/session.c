@@ -13,15 +13,6 @@ static f2b_status open_parts(f2b_session *s, f2b_device device)
     if (s->dataset == NULL) return f2b_last_status();
     s->model = f2b_model_setup(c, s->folder, device, f2b_dataset_tokenizer(s->dataset));
     if (s->model == NULL) return f2b_last_status();
-    if (c->trainable.start_from != NULL) {
-        f2b_trained *start = f2b_trained_open(c->trainable.start_from,
-                                              f2b_model_folder_config(s->folder), NULL, NULL);
-        if (start == NULL) return f2b_last_status();
-        f2b_status status = f2b_trained_load(start, &s->model->parameters, false);
-        if (status == F2B_OK) status = f2b_trained_check_used(start);
-        f2b_trained_close(start);
-        F2B_TRY(status);
-    }
     if (s->model->parameters.n == 0)
         return f2b_fail(F2B_ERR_CONFIG, "this configuration trains nothing; see trainable.*");
     s->steps = c->train.steps > 0 ? c->train.steps
@@ -55,6 +46,37 @@ void f2b_session_close(f2b_session *s)
     f2b_model_folder_close(s->folder);
     f2b_config_free(s->config);
     f2b_free(s);
+}
+
+/* Values that fit in shape may still be those of another model's adapters. */
+static f2b_status compare_base(const f2b_session *s, const f2b_trained *start,
+                               void (*note)(void *user, const char *text), void *user)
+{
+    const char *base = f2b_model_folder_fingerprint(s->folder);
+    if (base == NULL) return f2b_last_status();
+    if (strcmp(base, f2b_trained_base_fingerprint(start)) == 0) return F2B_OK;
+    const char *path = f2b_trained_base_path(start);
+    char *text = f2b_sprintf(F2B_TAG_OTHER, "warning: trainable.start_from %s was trained on another "
+                             "base model (%s) than %s", s->config->trainable.start_from,
+                             path != NULL ? path : "unknown", s->config->model.path);
+    if (text == NULL) return F2B_ERR_MEMORY;
+    note(user, text);
+    f2b_free(text);
+    return F2B_OK;
+}
+
+f2b_status f2b_session_start_from(f2b_session *s, void (*note)(void *user, const char *text),
+                                  void *user)
+{
+    if (s->config->trainable.start_from == NULL) return F2B_OK;
+    f2b_trained *start = f2b_trained_open(s->config->trainable.start_from,
+                                          f2b_model_folder_config(s->folder), note, user);
+    if (start == NULL) return f2b_fail_context("trainable.start_from");
+    f2b_status status = compare_base(s, start, note, user);
+    if (status == F2B_OK) status = f2b_trained_load(start, &s->model->parameters, false);
+    if (status == F2B_OK) status = f2b_trained_check_used(start);
+    f2b_trained_close(start);
+    return status;
 }
 
 /* What the step's callbacks see. */

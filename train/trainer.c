@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,20 +49,27 @@ static void note(const run *r, const char *format, ...)
 
 /* ---- Starting ---- */
 
-/* --resume none: an earlier run's files are moved aside, never deleted. */
-static f2b_status move_aside(const run *r, const char *name)
+/* An earlier run's files are moved aside, never deleted and never mixed with this one's. */
+static f2b_status set_aside(const run *r)
 {
-    char from[4096], to[4128];
-    snprintf(from, sizeof from, "%s/%s", r->session->config->run.dir, name);
-    if (access(from, F_OK) != 0) return F2B_OK;
-    for (int i = 1; i < 10000; i++) {
-        snprintf(to, sizeof to, "%s.before-%d", from, i);
-        if (access(to, F_OK) == 0) continue;
-        if (rename(from, to) != 0) return f2b_fail_errno(F2B_ERR_IO, "cannot move %s aside", from);
-        note(r, "moved %s to %s", from, to);
-        return F2B_OK;
-    }
-    return f2b_fail(F2B_ERR_IO, "%s: too many earlier runs were moved aside; remove some", from);
+    char *moved;
+    F2B_TRY(f2b_run_folder_set_aside(r->folder, &moved));
+    if (moved != NULL) note(r, "moved the earlier run in %s to %s", r->session->config->run.dir, moved);
+    f2b_free(moved);
+    return F2B_OK;
+}
+
+/* Whether a checkpoint (RUN/checkpoints/step-...) is one of this run's own folder. */
+static bool is_own(const run *r, const char *checkpoint)
+{
+    char *up = f2b_sprintf(F2B_TAG_OTHER, "%s/../..", checkpoint);
+    char *theirs = up != NULL ? realpath(up, NULL) : NULL;
+    char *ours = realpath(r->session->config->run.dir, NULL);
+    const bool own = theirs != NULL && ours != NULL && strcmp(theirs, ours) == 0;
+    free(theirs);                               /* realpath's own */
+    free(ours);
+    f2b_free(up);
+    return own;
 }
 
 static f2b_status resume(run *r, const char *path)
@@ -71,27 +79,21 @@ static f2b_status resume(run *r, const char *path)
     f2b_status status = f2b_checkpoint_resume(file, r->session->config, r->base,
                                               &r->session->model->parameters, r->optimizer, &r->at);
     if (status == F2B_OK) note(r, "resumed from %s", f2b_state_path(file));
-    r->saved = r->at.step;
+    if (status == F2B_OK && is_own(r, f2b_state_path(file))) r->saved = r->at.step;
+    else if (status == F2B_OK) status = set_aside(r);
     f2b_state_close(file);
     return status;
 }
 
 static f2b_status find_start(run *r, f2b_resume mode, const char *path)
 {
-    const char *dir = r->session->config->run.dir;
     r->saved = -1;
     if (mode == F2B_RESUME_PATH) return resume(r, path);
-    if (mode == F2B_RESUME_NONE) {
-        F2B_TRY(move_aside(r, "checkpoints"));
-        F2B_TRY(move_aside(r, "latest"));
-        F2B_TRY(move_aside(r, "evaluations.jsonl"));
-        F2B_TRY(move_aside(r, "bad_records.tsv"));
-        return move_aside(r, "metrics.jsonl");
-    }
-    const f2b_status status = resume(r, dir);
+    if (mode == F2B_RESUME_NONE) F2B_TRY(set_aside(r));
+    const f2b_status status = resume(r, r->session->config->run.dir);
     if (status != F2B_ERR_NOT_FOUND) return status;
     f2b_clear_error();
-    return F2B_OK;
+    return f2b_session_start_from(r->session, r->events->note, r->events->user);
 }
 
 static f2b_status open_run(run *r, f2b_resume mode, const char *path)
@@ -111,11 +113,11 @@ static f2b_status open_run(run *r, f2b_resume mode, const char *path)
     if (r->metrics == NULL) return f2b_last_status();
     r->board = f2b_tensorboard_open(s->config->run.dir, r->at.step);
     if (r->board == NULL) return f2b_last_status();
+    F2B_TRY(f2b_fault_list_open(s->bad, s->config->run.dir, s->dataset));
     if (s->config->run.eval_every > 0) {
         r->evaluation = f2b_evaluation_open(s, r->at.step);
         if (r->evaluation == NULL) return f2b_last_status();
     }
-    F2B_TRY(f2b_fault_list_open(s->bad, s->config->run.dir, s->dataset, mode != F2B_RESUME_NONE));
     const f2b_loader_options loader = { .workers = (int)s->config->data.workers,
                                         .first_step = r->at.step, .end_step = s->steps };
     r->loader = f2b_loader_new(s->dataset, &loader);
@@ -202,6 +204,15 @@ static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_m
     return F2B_OK;
 }
 
+/* Also before the first step, for a run that was stopped in its evaluation. */
+static f2b_status evaluate(const run *r)
+{
+    if (r->evaluation == NULL || r->at.step == 0 ||
+        r->at.step % r->session->config->run.eval_every != 0)
+        return F2B_OK;
+    return f2b_evaluation_run(r->evaluation, r->at.step, r->board, r->events->stop, r->events->user);
+}
+
 static f2b_status one_step(run *r)
 {
     const f2b_config *c = r->session->config;
@@ -220,12 +231,8 @@ static f2b_status one_step(run *r)
                         "step %lld); lower train.learning_rate, or look at the samples "
                         "(run.log_sample_ids)", MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
     }
-    if (r->evaluation != NULL && r->at.step % c->run.eval_every == 0)
-        F2B_TRY(f2b_evaluation_run(r->evaluation, r->at.step, r->board));
-    if (r->at.step == r->session->steps ||
-        (c->run.save_every > 0 && r->at.step % c->run.save_every == 0))
-        return save(r);
-    return F2B_OK;
+    F2B_TRY(evaluate(r));
+    return c->run.save_every > 0 && r->at.step % c->run.save_every == 0 ? save(r) : F2B_OK;
 }
 
 static f2b_status stopped(run *r)
@@ -235,14 +242,27 @@ static f2b_status stopped(run *r)
                     (long long)r->at.step, r->session->config->run.dir);
 }
 
+/* Unusable data and want of memory show between two updates: what was trained is not lost. */
+static f2b_status failed(run *r, f2b_status status)
+{
+    if (status != F2B_ERR_DATA && status != F2B_ERR_MEMORY) return status;
+    f2b_error first;
+    f2b_error_take(&first);
+    if (r->at.step > 0 && save(r) != F2B_OK) note(r, "%s", f2b_last_error());
+    return f2b_fail(first.code, "%s", first.text);
+}
+
 f2b_status f2b_train_run(f2b_session *session, f2b_resume mode, const char *path,
                          const f2b_trainer_events *events)
 {
     run r = { .session = session, .events = events };
     f2b_status status = open_run(&r, mode, path);
-    while (status == F2B_OK && r.at.step < session->steps) {
+    if (status != F2B_OK) return close_run(&r, status);
+    status = evaluate(&r);
+    while (status == F2B_OK && r.at.step < session->steps)
         status = events->stop(events->user) ? F2B_ERR_STOPPED : one_step(&r);
-        if (status == F2B_ERR_STOPPED) status = stopped(&r);
-    }
+    if (status == F2B_OK) status = save(&r);
+    else if (status == F2B_ERR_STOPPED) status = stopped(&r);
+    else if (status != F2B_OK) status = failed(&r, status);
     return close_run(&r, status);
 }
