@@ -12,7 +12,7 @@ function(f2b_room name)
   endif()
 endfunction()
 
-f2b_room(autograd LINK OpenMP::OpenMP_C Threads::Threads m)
+f2b_room(autograd LINK f2b_openmp Threads::Threads m)
 f2b_room(nn LINK f2b_autograd)
 f2b_room(data LINK f2b_autograd PkgConfig::JANSSON PkgConfig::XXHASH)
 f2b_room(checkpoints LINK f2b_nn PkgConfig::HDF5 PkgConfig::JANSSON PkgConfig::XXHASH)
@@ -28,7 +28,7 @@ foreach(type F32 F64 BF16)
     # -std=c11 turns fused multiply-adds off; the other two let loops with selects and calls vectorise.
     target_compile_options(f2b_kernels_${type} PRIVATE -ffp-contract=fast -fno-math-errno
                            -fno-trapping-math)
-    target_link_libraries(f2b_kernels_${type} PRIVATE f2b_flags OpenMP::OpenMP_C)
+    target_link_libraries(f2b_kernels_${type} PRIVATE f2b_flags f2b_openmp)
     target_sources(f2b_autograd PRIVATE $<TARGET_OBJECTS:f2b_kernels_${type}>)
   endif()
 endforeach()

@@ -13,6 +13,7 @@
 
 #include "autograd/core/alloc.h"
 #include "autograd/device/cpu/gemm.h"
+#include "autograd/device/cpu/threads.h"
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -356,7 +357,7 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
     const int64_t fit = SLAB_BYTES / (int64_t)sizeof(real) / (k_sum > 0 ? k_sum : 1) / NR * NR;
     int64_t slab = fit < 4 * NR ? 4 * NR : fit;
     if (g.in_place || slab > N) slab = N;
-    const int64_t rows_tasks = (M + MC - 1) / MC, threads = omp_get_max_threads();
+    const int64_t rows_tasks = (M + MC - 1) / MC, threads = f2b_threads();
     g.tile_n = rows_tasks >= 4 * threads ? TILE_N : 4 * NR;     /* few rows: share the columns out */
 
     const int64_t packed = g.in_place ? 0 : (slab + NR - 1) / NR * NR * k_sum;

@@ -9,6 +9,7 @@
 
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/kernel.h"
+#include "autograd/device/cpu/threads.h"
 #include "autograd/device/cpu/vector_math.h"
 #include "autograd/ops/attention/attention_internal.h"
 
@@ -100,7 +101,7 @@ static int64_t panels(int64_t k, int64_t N) { return f2bi_gemm_packed_elements(F
 typedef void task_fn(const view *w, int64_t s, int64_t g, real *space, void *context);
 static f2b_status run_tasks(const view *w, int64_t space, task_fn *task, void *context)
 {
-    real *all = f2b_alloc_host((size_t)(space * omp_get_max_threads()) * sizeof(real), F2B_TAG_SCRATCH);
+    real *all = f2b_alloc_host((size_t)(space * f2b_threads()) * sizeof(real), F2B_TAG_SCRATCH);
     if (all == NULL) return F2B_ERR_MEMORY;
 #pragma omp parallel for schedule(dynamic, 1) if (w->n * w->kv_heads > 1)
     for (int64_t i = 0; i < w->n * w->kv_heads; i++)
