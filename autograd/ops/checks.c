@@ -21,8 +21,8 @@ bool f2bi_check_activation(const char *op, const char *what, const f2b_tensor *x
 
 bool f2bi_check_parameter(const char *op, const char *what, const f2b_tensor *w)
 {
-    FALSE_IF(!f2b_dtype_is_float(w->dtype), F2B_ERR_DTYPE, "%s: %s is %s, but must be of a float type",
-             op, what, f2b_tensor_describe(w));
+    FALSE_IF(!f2b_dtype_is_float(w->dtype), F2B_ERR_DTYPE,
+             "%s: %s is %s, but must be of a float type", op, what, f2b_tensor_describe(w));
     FALSE_IF(w->requires_grad && w->dtype >= F2B_COMPUTE_DTYPES, F2B_ERR_DTYPE,
              "%s: %s is %s and requires a gradient; keep an f32 copy of what is trained", op, what,
              f2b_tensor_describe(w));
@@ -32,7 +32,8 @@ bool f2bi_check_parameter(const char *op, const char *what, const f2b_tensor *w)
 bool f2bi_check_index(const char *op, const char *what, const f2b_tensor *index)
 {
     FALSE_IF(index->dtype != F2B_I32 || index->requires_grad, F2B_ERR_DTYPE,
-             "%s: %s is %s, but must be i32 without gradient", op, what, f2b_tensor_describe(index));
+             "%s: %s is %s, but must be i32 without gradient", op, what,
+             f2b_tensor_describe(index));
     return true;
 }
 
@@ -51,8 +52,8 @@ bool f2bi_check_shape(const char *op, const char *what, const f2b_tensor *x, int
                                               (long long)shape[i]);
         used += (size_t)n;
     }
-    FALSE_IF(true, F2B_ERR_SHAPE, "%s: %s is %s, but must be [%s]", op, what, f2b_tensor_describe(x),
-             want);
+    FALSE_IF(true, F2B_ERR_SHAPE, "%s: %s is %s, but must be [%s]", op, what,
+             f2b_tensor_describe(x), want);
 }
 
 bool f2bi_check_same(const char *op, const f2b_tensor *a, const f2b_tensor *b)

@@ -1,6 +1,6 @@
 /*
- * The tape: what is freed and when, kept and detached tensors, seeds, skipped branches, checkpointed
- * segments against plain runs, and that nothing is left behind.
+ * The tape: what is freed and when, kept and detached tensors, seeds, skipped branches,
+ * checkpointed segments against plain runs, and that nothing is left behind.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -170,7 +170,8 @@ typedef struct layer {
     int fail;
 } layer;
 
-static f2b_status run_layer(f2b_tape *tape, const void *context, f2b_tensor *const *in, f2b_tensor **out)
+static f2b_status run_layer(f2b_tape *tape, const void *context, f2b_tensor *const *in,
+                            f2b_tensor **out)
 {
     const layer *l = context;
     if (l->fail) return f2b_fail(F2B_ERR_DATA, "the layer failed");
@@ -200,17 +201,17 @@ static f2b_status run_two_plain(f2b_tape *tape, const void *context, f2b_tensor 
 
 typedef enum how { PLAIN, SEGMENT, NESTED, HOWS } how;
 
-/* Values of the outputs, then gradients of x, extra and p, of two layers run in one of three ways. */
+/* Outputs, then gradients of x, extra and p, of two layers run in one of three ways. */
 static void two_layers(f2b_tape *tape, how h, bool second_output, float result[5][N])
 {
     f2b_tensor *x = leaf(1, -2, 0.5f), *extra = leaf(0.25f, 3, -1), *p = leaf(0.7f, 1.1f, -0.3f);
     const layer l = { .p = p };
     f2b_tensor *first = f2b_scale(tape, x, 1.5), *out[2] = { 0 };
     f2b_tensor *in[] = { first, extra };
+    f2b_segment_body *body = h == NESTED ? run_two_layers : run_two_plain;
     const f2b_status status =
-        h == PLAIN ? run_two_plain(tape, &l, in, out)
-                   : f2b_tape_segment(tape, h == NESTED ? run_two_layers : run_two_plain, &l, sizeof l,
-                                      in, 2, out, 2);
+        h == PLAIN ? body(tape, &l, in, out)
+                   : f2b_tape_segment(tape, body, &l, sizeof l, in, 2, out, 2);
     assert_int_equal(status, F2B_OK);
     if (h != PLAIN) assert_int_equal(f2b_tape_nodes(tape), 2);      /* scale, segment */
     for (int o = 0; o < 2; o++) memcpy(result[o], out[o]->data, sizeof result[o]);

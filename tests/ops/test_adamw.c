@@ -38,7 +38,8 @@ static void equals_pytorch(void **state)
         f2b_check_near(p, want[i], 4, 2e-7);
     }
     f2b_check_near(m, (double[]){ 0.153099999, 0.228799999, 0.453000009, 0.400090009 }, 4, 1e-7);
-    f2b_check_near(v, (double[]){ 0.00125973008, 0.00428967038, 0.0189810079, 0.0160000026 }, 4, 2e-9);
+    f2b_check_near(v, (double[]){ 0.00125973008, 0.00428967038, 0.0189810079, 0.0160000026 }, 4,
+                   2e-9);
     f2b_tensor_free(p);
     f2b_tensor_free(m);
     f2b_tensor_free(v);
@@ -51,7 +52,8 @@ static void the_factor_scales_gradients(void **state)
     const double once[] = { 0.1, -0.2, 3, 0 }, twice[] = { 0.2, -0.4, 6, 0 };
     f2b_tensor *x[2][3];
     for (int i = 0; i < 2; i++) {
-        for (int k = 0; k < 3; k++) x[i][k] = f2b_check_leaf(F2B_F32, 1, four, k ? zeros : start, true);
+        for (int k = 0; k < 3; k++)
+            x[i][k] = f2b_check_leaf(F2B_F32, 1, four, k ? zeros : start, true);
         set_grad(x[i][0], i == 0 ? once : twice);
         f2b_adamw s = settings(1);
         s.gradient_factor = i == 0 ? 1 : 0.5;
@@ -79,7 +81,8 @@ static void threads_do_not_matter(void **state)
         omp_set_num_threads(i + 1);
         assert_int_equal(f2b_adamw_update(x[i][0], x[i][1], x[i][2], &s), F2B_OK);
     }
-    for (int k = 0; k < 3; k++) assert_memory_equal(x[0][k]->data, x[1][k]->data, N * sizeof(float));
+    for (int k = 0; k < 3; k++)
+        assert_memory_equal(x[0][k]->data, x[1][k]->data, N * sizeof(float));
     for (int i = 0; i < 6; i++) f2b_tensor_free(x[i / 3][i % 3]);
 }
 
@@ -110,5 +113,6 @@ static void errors(void **state)
     f2b_tensor_free(wide);
 }
 
-F2B_CHECK_MAIN("adamw", cmocka_unit_test(equals_pytorch), cmocka_unit_test(the_factor_scales_gradients),
+F2B_CHECK_MAIN("adamw", cmocka_unit_test(equals_pytorch),
+               cmocka_unit_test(the_factor_scales_gradients),
                cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(errors))

@@ -39,7 +39,8 @@ static void holds_for_all_cases(void **state)
     f2b_check_ops(cases, sizeof cases / sizeof *cases);
 }
 
-static const double ev[] = { 1, 2, 0.5, -1, 0.25, 3, 2, -2, 1 }, et[] = { 0.5, 1, -1, 0, 1, 2, 1, -1, 1 };
+static const double ev[] = { 1, 2, 0.5, -1, 0.25, 3, 2, -2, 1 };
+static const double et[] = { 0.5, 1, -1, 0, 1, 2, 1, -1, 1 };
 
 static void values(void **state)
 {
@@ -68,7 +69,8 @@ static void learned_values(void **state)
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
     f2b_tensor *v = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 3, 3 }, ev, true);
     f2b_tensor *t = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 3, 3 }, et, false);
-    f2b_tensor *log_tau = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 1 }, (double[]){ log(0.07) }, true);
+    f2b_tensor *log_tau = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 1 }, (double[]){ log(0.07) },
+                                         true);
     f2b_tensor *loss = f2b_contrastive(tape, v, t, log_tau, 0);
     f2b_check_near(loss, (double[]){ 0.24479365325 }, 1, 1e-6);
     assert_int_equal(f2b_tape_seed(tape, loss, 1), F2B_OK);
@@ -99,7 +101,8 @@ static void edges(void **state)
     f2b_check_grad_near(t, (double[9]){ 0 }, 9, 0);
     f2b_tape_reset(tape);
     f2b_tensor *z = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 0, 0, 1, 0 }, true);
-    f2b_tensor *o = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 1, 0, -1, 0 }, true);
+    f2b_tensor *o = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 1, 0, -1, 0 },
+                                   true);
     loss = f2b_contrastive(tape, z, o, NULL, 0.01);
     /* cosines [[0, 0], [1, -1]]: by row ln 2 and 200, by column 100 and 100 */
     f2b_check_near(loss, (double[]){ (log(2) + 200 + 100 + 100) / 2 }, 1, 1e-6);
@@ -120,10 +123,12 @@ static void errors(void **state)
     f2b_tensor *a = f2b_tape_tensor(tape, F2B_F32, 2, (int64_t[]){ 2, 3 });
     f2b_tensor *b = f2b_tape_tensor(tape, F2B_F32, 2, (int64_t[]){ 3, 3 });
     f2b_tensor *none = f2b_tape_tensor(tape, F2B_F32, 2, (int64_t[]){ 0, 3 });
-    f2b_check_error(f2b_contrastive(tape, a, b, NULL, 1), F2B_ERR_SHAPE, "[2, 3] f32 and [3, 3] f32");
+    f2b_check_error(f2b_contrastive(tape, a, b, NULL, 1), F2B_ERR_SHAPE,
+                    "[2, 3] f32 and [3, 3] f32");
     f2b_check_error(f2b_contrastive(tape, none, none, NULL, 1), F2B_ERR_SHAPE, "no pair");
     f2b_check_error(f2b_contrastive(tape, a, a, NULL, 0), F2B_ERR_INVALID, "got 0");
-    f2b_check_error(f2b_contrastive(tape, a, a, b, 1), F2B_ERR_SHAPE, "log_temperature is [3, 3] f32");
+    f2b_check_error(f2b_contrastive(tape, a, a, b, 1), F2B_ERR_SHAPE,
+                    "log_temperature is [3, 3] f32");
     assert_null(f2b_contrastive(tape, NULL, a, NULL, 1));
     f2b_tape_free(tape);
 }

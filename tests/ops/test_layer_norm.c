@@ -40,9 +40,12 @@ static void values(void **state)
                                   -0.925819658906, 0.30563525582 }, 6, 1e-10);
     assert_int_equal(f2b_tape_seed_from(tape, y, (double[]){ 1, 2, 3, 1, 2, 3 }), F2B_OK);
     assert_int_equal(f2b_tape_backward(tape), F2B_OK);
-    f2b_check_grad_near(x, (double[]){ -0.523527705642, 0.41882484277, 0.104702862872, -0.514343814082,
-                                       0.642930539118, -0.128586725036 }, 6, 1e-10);
-    f2b_check_grad_near(w, (double[]){ -0.462910104994, 0.925818556742, 2.47986951063e-06 }, 3, 1e-10);
+    f2b_check_grad_near(x,
+                        (double[]){ -0.523527705642, 0.41882484277, 0.104702862872, -0.514343814082,
+                                    0.642930539118, -0.128586725036 },
+                        6, 1e-10);
+    f2b_check_grad_near(w, (double[]){ -0.462910104994, 0.925818556742, 2.47986951063e-06 }, 3,
+                        1e-10);
     f2b_check_grad_near(b, (double[]){ 2, 4, 6 }, 3, 0);
     f2b_tape_free(tape);
     f2b_tensor_free(x);

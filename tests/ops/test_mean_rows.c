@@ -29,7 +29,8 @@ static void values(void **state)
 {
     (void)state;
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
-    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 4, 1 }, (double[]){ 3, -2, 1, 8 }, true);
+    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 4, 1 }, (double[]){ 3, -2, 1, 8 },
+                                   true);
     f2b_tensor *y = f2b_mean_rows(tape, x, 2);
     f2b_check_near(y, (double[]){ 0.5, 4.5 }, 2, 0);
     assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 2, 4 }), F2B_OK);
@@ -44,7 +45,8 @@ static void errors(void **state)
     (void)state;
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
     f2b_tensor *x = f2b_tape_tensor(tape, F2B_F32, 2, (int64_t[]){ 4, 2 });
-    f2b_check_error(f2b_mean_rows(tape, x, 3), F2B_ERR_SHAPE, "[4, 2] f32 is not made of groups of 3");
+    f2b_check_error(f2b_mean_rows(tape, x, 3), F2B_ERR_SHAPE,
+                    "[4, 2] f32 is not made of groups of 3");
     f2b_check_error(f2b_mean_rows(tape, x, 0), F2B_ERR_INVALID, "groups of 0");
     assert_null(f2b_mean_rows(tape, NULL, 1));
     f2b_tape_free(tape);

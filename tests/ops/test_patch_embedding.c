@@ -59,8 +59,10 @@ static void errors(void **state)
     f2b_tensor *flat = f2b_tape_tensor(tape, F2B_F32, 1, (int64_t[]){ 2 });
     f2b_check_error(f2b_patch_embedding(tape, x, w, F2B_F32), F2B_ERR_SHAPE,
                     "[1, 3, 5, 5] f32 do not divide into patches of weight [2, 3, 2, 2] f32");
-    f2b_check_error(f2b_patch_embedding(tape, flat, w, F2B_F32), F2B_ERR_SHAPE, "images is [2] f32");
-    f2b_check_error(f2b_patch_embedding(tape, x, flat, F2B_F32), F2B_ERR_SHAPE, "weight is [2] f32");
+    f2b_check_error(f2b_patch_embedding(tape, flat, w, F2B_F32), F2B_ERR_SHAPE,
+                    "images is [2] f32");
+    f2b_check_error(f2b_patch_embedding(tape, x, flat, F2B_F32), F2B_ERR_SHAPE,
+                    "weight is [2] f32");
     f2b_tensor *image = f2b_tape_tensor(tape, F2B_F32, 4, (int64_t[]){ 1, 3, 4, 4 });
     image->requires_grad = true;
     f2b_check_error(f2b_patch_embedding(tape, image, w, F2B_F32), F2B_ERR_UNSUPPORTED, "images");

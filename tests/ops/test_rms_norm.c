@@ -18,7 +18,8 @@ static const f2b_check_case cases[] = {
     { "rms_norm: odd width", build, NULL, 2, { X(2, 3, 33), W(33) } },
     { "rms_norm: many rows", build, NULL, 2, { X(2, 130, 147), W(147) } },
     { "rms_norm: eps weighs", build, NULL, 2,
-      { F2B_ROWS(F2B_CHECK_ACTIVATION, -0.01, 0.01, 2, 2, 40), W(40) }, .gradcheck_tolerance = 1e-5 },
+      { F2B_ROWS(F2B_CHECK_ACTIVATION, -0.01, 0.01, 2, 2, 40), W(40) },
+      .gradcheck_tolerance = 1e-5 },
 };
 
 static void holds_for_all_cases(void **state)
@@ -31,11 +32,12 @@ static void values(void **state)
 {
     (void)state;
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
-    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 3, 4, -1, 0.5 }, true);
+    f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 2 }, (double[]){ 3, 4, -1, 0.5 },
+                                   true);
     f2b_tensor *w = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 2 }, (double[]){ 1, 2 }, true);
     f2b_tensor *y = f2b_rms_norm(tape, x, w, 1.0);
-    f2b_check_near(y, (double[]){ 0.816496580928, 2.17732421581, -0.784464540553, 0.784464540553 }, 4,
-                   1e-6);
+    f2b_check_near(y, (double[]){ 0.816496580928, 2.17732421581, -0.784464540553, 0.784464540553 },
+                   4, 1e-6);
     assert_int_equal(f2b_tape_seed(tape, y, 1), F2B_OK);
     assert_int_equal(f2b_tape_backward(tape), F2B_OK);
     f2b_check_grad_near(x, (double[]){ -0.0604812282169, 0.100802047028, 0.784464540553,
@@ -46,8 +48,8 @@ static void values(void **state)
     f2b_tensor_free(w);
 }
 
-/* x * rstd rounds to bf16 before it meets the weight, as in Hugging Face's module: PyTorch's values.
- * Rounding once would give 0.486328125 and 2.421875. */
+/* x * rstd rounds to bf16 before it meets the weight, as in Hugging Face's module: PyTorch's
+ * values. Rounding once would give 0.486328125 and 2.421875. */
 static void bf16_rounds_before_the_weight(void **state)
 {
     (void)state;

@@ -41,10 +41,10 @@ static void values(void **state)
 {
     (void)state;
     const double x[] = { 1, 2, 3, 4, -1, 0.5, 2, -3, 0.25, -1, 2, 1, 3, 1, -2, 0.5 };
-    const double want[] = {
-        -1.41335252078, 1.87911806669, -2.82885748174, 4.0581911354, 0.707752480481, 0.589761517482,
-        -2.12110500126, -2.98365235115, -1.54786639315, -1.00994983375, 1.29097235794, 0.989950167082,
-        3.30384888722, 0.99495008375, 1.44380834269, 0.509974833542 };
+    const double want[] = { -1.41335252078, 1.87911806669,  -2.82885748174, 4.0581911354,
+                            0.707752480481, 0.589761517482, -2.12110500126, -2.98365235115,
+                            -1.54786639315, -1.00994983375, 1.29097235794,  0.989950167082,
+                            3.30384888722,  0.99495008375,  1.44380834269,  0.509974833542 };
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
     f2b_tensor *leaf = f2b_check_leaf(F2B_F64, 2, (int64_t[]){ 2, 8 }, x, false);
     f2b_tensor *table = f2b_rope_table(F2B_HOST, F2B_F64, 10000, 4, 4);
@@ -56,8 +56,8 @@ static void values(void **state)
     f2b_tensor_free(at);
 }
 
-/* PyTorch's f32 frequencies and angles at position 4095, head size 128, columns 1, 5 and 63: the f64
- * angles differ from the fourth digit on. */
+/* PyTorch's f32 frequencies and angles at position 4095, head size 128, columns 1, 5 and 63: the
+ * f64 angles differ from the fourth digit on. */
 static void the_f32_table_rounds_like_transformers(void **state)
 {
     (void)state;
@@ -85,7 +85,8 @@ static void errors(void **state)
     f2b_tensor *a = f2b_tape_tensor_from(tape, F2B_I32, 1, (int64_t[]){ 2 }, high);
     f2b_tensor *b = f2b_tape_tensor_from(tape, F2B_I32, 1, (int64_t[]){ 2 }, low);
     f2b_tensor *one = f2b_tape_tensor_from(tape, F2B_I32, 1, (int64_t[]){ 1 }, high);
-    f2b_check_error(f2b_rope(tape, x, table, a), F2B_ERR_DATA, "position 3 of row 1 is outside [0, 3)");
+    f2b_check_error(f2b_rope(tape, x, table, a), F2B_ERR_DATA,
+                    "position 3 of row 1 is outside [0, 3)");
     f2b_check_error(f2b_rope(tape, x, table, b), F2B_ERR_DATA, "position -1 of row 0");
     f2b_check_error(f2b_rope(tape, x, table, one), F2B_ERR_SHAPE, "positions is [1] i32");
     f2b_check_error(f2b_rope(tape, wide, table, a), F2B_ERR_SHAPE, "heads of 4 columns");

@@ -44,8 +44,10 @@ static void values(void **state)
 {
     (void)state;
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
-    f2b_tensor *table = f2b_check_leaf(F2B_F16, 2, (int64_t[]){ 2, 2 }, (double[]){ 1, 2, 3, 4 }, false);
-    f2b_tensor *summary = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 1, 2 }, (double[]){ -5, -6 }, true);
+    f2b_tensor *table = f2b_check_leaf(F2B_F16, 2, (int64_t[]){ 2, 2 }, (double[]){ 1, 2, 3, 4 },
+                                       false);
+    f2b_tensor *summary = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 1, 2 }, (double[]){ -5, -6 },
+                                         true);
     f2b_tensor *index = f2b_check_index(2, (int64_t[]){ 3, 2 }, (int32_t[]){ 1, 0, 0, 1, 1, 0 });
     f2b_tensor *y = f2b_rows_assemble(tape, F2B_BF16, (f2b_tensor *[]){ table, summary }, 2, index);
     f2b_check_near(y, (double[]){ -5, -6, 3, 4, -5, -6 }, 6, 0);

@@ -35,7 +35,8 @@ static void values(void **state)
     f2b_check_near(y, (double[]){ -0.357608766066, -0.311229665601, 5.71544476093 }, 3, 2e-7);
     assert_int_equal(f2b_tape_seed(tape, y, 1), F2B_OK);
     assert_int_equal(f2b_tape_backward(tape), F2B_OK);
-    f2b_check_grad_near(gate, (double[]){ -0.136176373177, -0.739961187303, 2.17620821203 }, 3, 2e-7);
+    f2b_check_grad_near(gate, (double[]){ -0.136176373177, -0.739961187303, 2.17620821203 }, 3,
+                        2e-7);
     f2b_check_grad_near(up, (double[]){ -0.238405844044, 0.311229665601, 2.85772238047 }, 3, 2e-7);
     f2b_tape_free(tape);
     f2b_tensor_free(gate);

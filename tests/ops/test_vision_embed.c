@@ -30,7 +30,8 @@ static void values(void **state)
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
     f2b_tensor *x = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 4, 1 }, (double[]){ 1, 2, 3, 4 }, true);
     f2b_tensor *first = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 1 }, (double[]){ 100 }, true);
-    f2b_tensor *at = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 3, 1 }, (double[]){ 10, 20, 30 }, true);
+    f2b_tensor *at = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 3, 1 }, (double[]){ 10, 20, 30 },
+                                    true);
     f2b_tensor *y = f2b_vision_embed(tape, x, first, at);
     f2b_check_near(y, (double[]){ 110, 21, 32, 110, 23, 34 }, 6, 0);
     assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3, 4, 5, 6 }), F2B_OK);
@@ -53,7 +54,8 @@ static void errors(void **state)
     f2b_tensor *at = f2b_tape_tensor(tape, F2B_F32, 2, (int64_t[]){ 3, 3 });
     f2b_check_error(f2b_vision_embed(tape, x, first, at), F2B_ERR_SHAPE,
                     "positions [3, 3] f32 are not for images that make patches [5, 3] f32");
-    f2b_check_error(f2b_vision_embed(tape, x, at, at), F2B_ERR_SHAPE, "class_embedding is [3, 3] f32");
+    f2b_check_error(f2b_vision_embed(tape, x, at, at), F2B_ERR_SHAPE,
+                    "class_embedding is [3, 3] f32");
     f2b_check_error(f2b_vision_embed(tape, x, first, first), F2B_ERR_SHAPE, "positions is [3] f32");
     assert_null(f2b_vision_embed(tape, x, NULL, at));
     f2b_tape_free(tape);

@@ -1,4 +1,4 @@
-/* The op harness of check_op.h: one function runs a case in some setting, the checks compare runs. */
+/* The checks of check_op.h: each compares runs of a case (check_run.h) in different settings. */
 #include "tests/support/check_op.h"
 
 #include <math.h>
@@ -46,7 +46,8 @@ static void check_by_row(const f2bi_world *w)
         f2bi_result once, thrice;
         f2bi_run_case(w, (f2bi_setting){ .dtype = types[t] }, &once);
         f2bi_run_case(w, (f2bi_setting){ .dtype = types[t], .copies = 3 }, &thrice);
-        for (int o = 0; o < once.n_out; o++) check_copies(w, "output", o, &once.out[o], &thrice.out[o]);
+        for (int o = 0; o < once.n_out; o++)
+            check_copies(w, "output", o, &once.out[o], &thrice.out[o]);
         for (int i = 0; i < w->c->n_in; i++)
             if (w->c->in[i].by_row)
                 check_copies(w, "gradient", i, &once.grad[i], &thrice.grad[i]);
@@ -55,12 +56,14 @@ static void check_by_row(const f2bi_world *w)
     }
 }
 
-/* L = sum upstream * output, so dL/dx[e] = sum upstream * (y(x + h) - y(x - h)) / 2h: the difference
- * is taken before the sum, which would drown it. */
+/* L = sum upstream * output, so dL/dx[e] = sum upstream * (y(x + h) - y(x - h)) / 2h: the
+ * difference is taken before the sum, which would drown it. */
 static double difference(const f2bi_world *w, double *const *upstream, int input, int64_t element)
 {
     const double h = 1e-6;
-    f2bi_setting s = { .dtype = F2B_F64, .forward_only = true, .nudged = input, .element = element };
+    f2bi_setting s = {
+        .dtype = F2B_F64, .forward_only = true, .nudged = input, .element = element
+    };
     f2bi_result low, high;
     s.nudge = -h;
     f2bi_run_case(w, s, &low);
@@ -83,7 +86,8 @@ static void check_gradient(const f2bi_world *w)
     int64_t size = 0;                       /* of one run: what a picked element costs */
     f2bi_result r;
     f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64 }, &r);
-    for (int o = 0; o < r.n_out; o++) upstream[o] = f2bi_upstream(w, o, r.out[o].n), size += r.out[o].n;
+    for (int o = 0; o < r.n_out; o++)
+        upstream[o] = f2bi_upstream(w, o, r.out[o].n), size += r.out[o].n;
     for (int i = 0; i < w->c->n_in; i++) size += r.grad[i].n;
     const int64_t most = size < 5000 ? 200 : size < 50000 ? 20 : 5;
     for (int i = 0; i < w->c->n_in; i++) {
@@ -93,7 +97,7 @@ static void check_gradient(const f2bi_world *w)
             const int64_t e = p * n / picked + (n / picked) / 2;
             const double got = f2bi_value(&r.grad[i], e), want = difference(w, upstream, i, e);
             if (!(fabs(got - want) <= tolerance * fmax(1, fabs(got))))
-                fail_msg("%s: gradcheck of input %d at %lld: backward says %.12g, differences %.12g",
+                fail_msg("%s: gradcheck of input %d at %lld: backward %.12g, differences %.12g",
                          w->c->name, i, (long long)e, got, want);
         }
     }
@@ -106,7 +110,8 @@ static void check_accumulate(const f2bi_world *w)
     f2bi_result once, twice, used_twice;
     f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64 }, &once);
     f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64, .passes = 2 }, &twice);
-    f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64, .through_tape = true, .uses = 2 }, &used_twice);
+    f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64, .through_tape = true, .uses = 2 },
+                  &used_twice);
     for (int i = 0; i < w->c->n_in; i++) {
         f2bi_near(w, "accumulate", &twice.grad[i], &once.grad[i], 2, 1e-12);
         f2bi_near(w, "used twice", &used_twice.grad[i], &once.grad[i], 2, 1e-12);

@@ -87,7 +87,8 @@ void f2b_check_ops(const f2b_check_case *cases, size_t n);
         return cmocka_run_group_tests_name(name, tests, NULL, NULL);                              \
     }
 
-/** Fail unless x (any float type, host) has n elements within `tolerance` * max(1, |want|) of want. */
+/** Fail unless x (a float type, on the host) has n elements, each within tolerance * max(1, |want|)
+ *  of want. */
 void f2b_check_near(const f2b_tensor *x, const double *want, int64_t n, double tolerance);
 /** The same for a gradient. */
 void f2b_check_grad_near(const f2b_tensor *x, const double *want, int64_t n, double tolerance);

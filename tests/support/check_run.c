@@ -116,8 +116,8 @@ static void seed(const f2bi_world *w, const f2bi_setting *s, f2b_tape *tape, f2b
 }
 
 /* One forward pass, `uses` times over the same inputs, and its backward. */
-static void pass(const f2bi_world *w, const f2bi_setting *s, f2b_tape *tape, f2b_tensor *const *leaves,
-                 f2bi_result *r)
+static void pass(const f2bi_world *w, const f2bi_setting *s, f2b_tape *tape,
+                 f2b_tensor *const *leaves, f2bi_result *r)
 {
     f2b_tensor *in[F2B_CHECK_MAX_IN] = { 0 }, *out[F2B_MAX_OUT] = { 0 };
     for (int i = 0; i < w->c->n_in; i++) {
@@ -171,14 +171,16 @@ void f2bi_result_free(f2bi_result *r)
 double f2bi_value(const f2bi_values *v, int64_t k)
 {
     double x;
-    f2b_convert(&x, F2B_F64, (const char *)v->bytes + (size_t)k * f2b_dtype_size(v->dtype), v->dtype, 1);
+    f2b_convert(&x, F2B_F64, (const char *)v->bytes + (size_t)k * f2b_dtype_size(v->dtype),
+                v->dtype, 1);
     return x;
 }
 
 /* Equal bits, but for the sign of a zero, which a gradient loses by being added to zero. */
 static bool equal(const f2bi_values *a, const f2bi_values *b)
 {
-    if (a->n != b->n || a->dtype != b->dtype || (a->bytes == NULL) != (b->bytes == NULL)) return false;
+    if (a->n != b->n || a->dtype != b->dtype || (a->bytes == NULL) != (b->bytes == NULL))
+        return false;
     if (a->bytes == NULL
         || memcmp(a->bytes, b->bytes, (size_t)a->n * f2b_dtype_size(a->dtype)) == 0)
         return true;
@@ -189,23 +191,25 @@ static bool equal(const f2bi_values *a, const f2bi_values *b)
     return true;
 }
 
-void f2bi_same_bits(const f2bi_world *w, const char *what, const f2bi_result *a, const f2bi_result *b,
-                    uint32_t except)
+void f2bi_same_bits(const f2bi_world *w, const char *what, const f2bi_result *a,
+                    const f2bi_result *b, uint32_t except)
 {
     assert_int_equal(a->n_out, b->n_out);
     for (int o = 0; o < a->n_out; o++)
-        if (!equal(&a->out[o], &b->out[o])) fail_msg("%s: %s: output %d differs", w->c->name, what, o);
+        if (!equal(&a->out[o], &b->out[o]))
+            fail_msg("%s: %s: output %d differs", w->c->name, what, o);
     for (int i = 0; i < w->c->n_in; i++)
         if (!(except >> i & 1) && !equal(&a->grad[i], &b->grad[i]))
             fail_msg("%s: %s: gradient of input %d differs", w->c->name, what, i);
 }
 
-void f2bi_near(const f2bi_world *w, const char *what, const f2bi_values *got, const f2bi_values *want,
-               double factor, double tolerance)
+void f2bi_near(const f2bi_world *w, const char *what, const f2bi_values *got,
+               const f2bi_values *want, double factor, double tolerance)
 {
     if (want->bytes == NULL) return;
     double largest = 0.01;
-    for (int64_t k = 0; k < want->n; k++) largest = fmax(largest, fabs(factor * f2bi_value(want, k)));
+    for (int64_t k = 0; k < want->n; k++)
+        largest = fmax(largest, fabs(factor * f2bi_value(want, k)));
     for (int64_t k = 0; k < want->n; k++) {
         const double g = f2bi_value(got, k), v = factor * f2bi_value(want, k);
         if (!(fabs(g - v) <= tolerance * largest))
@@ -216,7 +220,8 @@ void f2bi_near(const f2bi_world *w, const char *what, const f2bi_values *got, co
 
 /* ---- What op tests use by themselves ---- */
 
-static void check_near(f2b_dtype dtype, const void *data, const double *want, int64_t n, double tolerance)
+static void check_near(f2b_dtype dtype, const void *data, const double *want, int64_t n,
+                       double tolerance)
 {
     assert_non_null(data);
     for (int64_t k = 0; k < n; k++) {

@@ -52,11 +52,11 @@ void f2bi_run_case(const f2bi_world *w, f2bi_setting s, f2bi_result *r);
 void f2bi_result_free(f2bi_result *r);
 double f2bi_value(const f2bi_values *v, int64_t k);
 
-/** Fail unless outputs and gradients (apart from those of the inputs in `except`) have equal bits. */
-void f2bi_same_bits(const f2bi_world *w, const char *what, const f2bi_result *a, const f2bi_result *b,
-                    uint32_t except);
+/** Fail unless outputs and gradients (but for those of the inputs in `except`) have equal bits. */
+void f2bi_same_bits(const f2bi_world *w, const char *what, const f2bi_result *a,
+                    const f2bi_result *b, uint32_t except);
 /** Fail unless got = factor * want within tolerance times the largest |want| (at least 0.01). */
-void f2bi_near(const f2bi_world *w, const char *what, const f2bi_values *got, const f2bi_values *want,
-               double factor, double tolerance);
+void f2bi_near(const f2bi_world *w, const char *what, const f2bi_values *got,
+               const f2bi_values *want, double factor, double tolerance);
 
 #endif

@@ -10,6 +10,10 @@
 #include "autograd/core/tensor.h"
 #include "autograd/device/cpu/kernel.h"
 
+/* For a row's loop that is called with a constant `fresh`: writing and adding become two loops,
+ * each of which vectorises; a test inside does not. */
+#define F2BI_ROW_LOOP static inline __attribute__((always_inline)) void
+
 /* Parallel loops over fewer elements than this are not worth waking threads for. */
 enum { F2BI_PARALLEL_FROM = 16384 };
 
@@ -119,8 +123,9 @@ static inline double f2bi_sum_lanes(double lane[F2BI_LANES])
 
 enum { F2BI_COLUMN_BLOCK = 64 };
 
-/* Adds, to the gradient `grad` (of `type`) at columns [0, D), the f64 sum over r in [0, R) of `term`,
- * an expression in r and c; parallel over blocks of columns, so that the order is that of the rows. */
+/* Adds, to the gradient `grad` (of `type`) at columns [0, D), the f64 sum over r in [0, R) of
+ * `term`, an expression in r and c; parallel over blocks of columns, so that the order is that of
+ * the rows. */
 #define F2BI_ADD_COLUMN_SUMS(grad, type, R, D, term)                                              \
     do {                                                                                          \
         const int64_t blocks_ = ((D) + F2BI_COLUMN_BLOCK - 1) / F2BI_COLUMN_BLOCK;                \

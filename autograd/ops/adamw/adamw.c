@@ -13,8 +13,9 @@ static f2b_status check(const f2b_tensor *p, const f2b_tensor *m, const f2b_tens
 {
     const char *name = p->name != NULL ? p->name : "a tensor";
     if (p->dtype != F2B_F32 || m->dtype != F2B_F32 || v->dtype != F2B_F32)
-        return f2b_fail(F2B_ERR_DTYPE, "adamw: %s and its moments must be f32, got %s, %s, %s", name,
-                        f2b_tensor_describe(p), f2b_tensor_describe(m), f2b_tensor_describe(v));
+        return f2b_fail(F2B_ERR_DTYPE, "adamw: %s and its moments must be f32, got %s, %s, %s",
+                        name, f2b_tensor_describe(p), f2b_tensor_describe(m),
+                        f2b_tensor_describe(v));
     if (!f2b_same_shape(p, m) || !f2b_same_shape(p, v))
         return f2b_fail(F2B_ERR_SHAPE, "adamw: %s is %s, its moments are %s and %s", name,
                         f2b_tensor_describe(p), f2b_tensor_describe(m), f2b_tensor_describe(v));

@@ -5,7 +5,7 @@
 
 typedef struct f2b_adamw {
     double learning_rate, beta1, beta2, eps, weight_decay;
-    double gradient_factor;     /* gradients are multiplied by this first (clipping); 1 leaves them */
+    double gradient_factor; /* gradients are multiplied by this first (clipping); 1 leaves them */
     int64_t count;              /* updates of this tensor, this one included: 1, 2, ... */
 } f2b_adamw;
 

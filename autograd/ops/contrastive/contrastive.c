@@ -24,7 +24,8 @@ f2b_tensor *f2b_contrastive(f2b_tape *tape, f2b_tensor *ev, f2b_tensor *et,
     F2B_RETURN_NULL_IF(f2b_dim(ev, 0) < 1, F2B_ERR_SHAPE, "contrastive: there is no pair");
     if (log_temperature != NULL) {
         if (!f2bi_check_parameter("contrastive", "log_temperature", log_temperature)
-            || !f2bi_check_shape("contrastive", "log_temperature", log_temperature, 1, (int64_t[]){ 1 }))
+            || !f2bi_check_shape("contrastive", "log_temperature", log_temperature, 1,
+                                 (int64_t[]){ 1 }))
             return NULL;
     } else {
         F2B_RETURN_NULL_IF(!(temperature > 0), F2B_ERR_INVALID,

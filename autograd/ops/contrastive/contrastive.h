@@ -12,8 +12,8 @@
  * ev, et           [B, D], same type (f32, f64, bf16), B > 0; borrowed.
  * log_temperature  [1], f32 (f64 in f64), tau = exp(log_temperature); or NULL. Borrowed.
  * temperature      tau where log_temperature is NULL: > 0; 1 is Eq. 3 as printed.
- * return           [1], f32 (f64 for f64 inputs); borrowed from the tape. NULL on error, or if ev or
- *                  et is NULL.
+ * return           [1], f32 (f64 for f64 inputs); borrowed from the tape. NULL on error, or if ev
+ *                  or et is NULL.
  * errors           F2B_ERR_SHAPE, F2B_ERR_DTYPE; F2B_ERR_INVALID temperature; F2B_ERR_MEMORY.
  * saves            the unit rows [2, B, D] and the similarities [B, B] in f32 or f64.
  * source           arXiv 2503.21757, Eq. 3.

@@ -60,15 +60,16 @@ static void normalise(const workspace *w, const T *x, int side)
         const T *row = x + k * w->D;
         real *unit = w->unit[side] + k * w->D;
         F2BI_ROW_SUM(squares, w->D, (double)LOAD(row[i]) * (double)LOAD(row[i]));
-        const real inverse = squares > 0 ? (real)(1 / sqrt(squares)) : (real)squares; /* NaN stays */
+        /* A row of zeros stays one; NaN stays NaN. */
+        const real inverse = squares > 0 ? (real)(1 / sqrt(squares)) : (real)squares;
         for (int64_t c = 0; c < w->D; c++) unit[c] = LOAD(row[c]) * inverse;
         w->inverse_norm[side][k] = inverse;
     }
 }
 
 /* c [M,N] = a [M,k] * b [k,N], by their strides. */
-static f2b_status product(int64_t M, int64_t N, int64_t k, const real *a, int64_t a_row, int64_t a_col,
-                          const real *b, int64_t b_row, int64_t b_col, real *c)
+static f2b_status product(int64_t M, int64_t N, int64_t k, const real *a, int64_t a_row,
+                          int64_t a_col, const real *b, int64_t b_row, int64_t b_col, real *c)
 {
     const f2b_gemm_term term = { .a = a, .a_type = F2B_REAL_DTYPE, .a_row = a_row, .a_col = a_col,
                                  .b = b, .b_type = F2B_REAL_DTYPE, .b_row = b_row, .b_col = b_col,
@@ -155,7 +156,7 @@ f2b_status KERNEL(f2bi_contrastive_forward)(f2b_node *n)
 
 /* ---- Backward ---- */
 
-/* s becomes dL/ds = dy / (B tau) (pr + pc - 2 [k = j]) in row k. Returns the row's -sum dL/ds * s. */
+/* In row k, s becomes dL/ds = dy / (B tau) (pr + pc - 2 [k = j]). Returns -sum dL/ds * s. */
 static double slope_of_row(const workspace *w, int64_t k, real factor)
 {
     const int64_t B = w->B;
@@ -220,7 +221,8 @@ f2b_status KERNEL(f2bi_contrastive_backward)(f2b_node *n)
         bool fresh;
         T *dx = f2b_node_grad(n, side, &fresh);
         if (dx == NULL) continue;
-        status = product(B, D, B, w.s, side == 0 ? B : 1, side == 0 ? 1 : B, w.unit[1 - side], D, 1, du);
+        status = product(B, D, B, w.s, side == 0 ? B : 1, side == 0 ? 1 : B, w.unit[1 - side], D, 1,
+                         du);
         if (status == F2B_OK) through_norm(&w, side, du, dx, fresh);
         n->flops += 2.0 * (double)B * (double)B * (double)D;
     }

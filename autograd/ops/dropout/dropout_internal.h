@@ -19,9 +19,9 @@ static inline f2b_rng f2bi_dropout_stream(const f2b_dropout *d, int64_t row)
     return f2b_rng_new(d->seed, F2B_RNG_DROPOUT, d->step, d->row_keys[row], d->place);
 }
 
-/* Eight blocks of f2b_philox from block `first` on, into lanes [lane, lane + 8) of `words`. The words
- * sit in 64-bit lanes, because compilers turn those products into one instruction each; left to
- * itself the vectoriser takes fifteen times as long. */
+/* Eight blocks of f2b_philox from block `first` on, into lanes [lane, lane + 8) of `words`. The
+ * words sit in 64-bit lanes, because compilers turn those products into one instruction each; left
+ * to itself the vectoriser takes fifteen times as long. */
 static inline void f2bi_dropout_blocks(const f2b_rng *stream, uint64_t first, uint64_t lane,
                                        uint32_t words[4][F2BI_DROPOUT_LANES])
 {
@@ -36,9 +36,9 @@ static inline void f2bi_dropout_blocks(const f2b_rng *stream, uint64_t first, ui
         c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0 & low;
         k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
-    for (int i = 0; i < 8; i++) {
-        words[0][lane + (uint64_t)i] = (uint32_t)c0[i], words[1][lane + (uint64_t)i] = (uint32_t)c1[i];
-        words[2][lane + (uint64_t)i] = (uint32_t)c2[i], words[3][lane + (uint64_t)i] = (uint32_t)c3[i];
+    for (uint64_t i = 0; i < 8; i++) {
+        words[0][lane + i] = (uint32_t)c0[i], words[1][lane + i] = (uint32_t)c1[i];
+        words[2][lane + i] = (uint32_t)c2[i], words[3][lane + i] = (uint32_t)c3[i];
     }
 }
 
@@ -60,7 +60,8 @@ static inline void f2bi_dropout_factors(const f2b_dropout *d, const f2b_rng *str
 
 #if defined(F2B_KERNEL_DTYPE)
 /** In kernels: out[c] = in[c] * factor(row, c) for c < n; in and out may be the same. */
-static inline void f2bi_dropout_row(const f2b_dropout *d, int64_t row, int64_t n, const T *in, T *out)
+static inline void f2bi_dropout_row(const f2b_dropout *d, int64_t row, int64_t n, const T *in,
+                                    T *out)
 {
     const f2b_rng stream = f2bi_dropout_stream(d, row);
     float factors[F2BI_DROPOUT_GROUP];

@@ -3,7 +3,8 @@
 #include "autograd/device/cpu/row_math.h"
 #include "autograd/device/cpu/vector_math.h"
 
-/* Phi(v), how much of the normal distribution lies below v; gelu is v Phi(v), its slope Phi(v) + v phi(v). */
+/* Phi(v), how much of the normal distribution lies below v. gelu is v Phi(v), and its slope
+ * Phi(v) + v phi(v) with phi the density. */
 static inline real normal_below(real v)
 {
     return (real)0.5 * (1 + f2bi_erf(v * (real)0.70710678118654752440));
@@ -24,22 +25,31 @@ f2b_status KERNEL(f2bi_gelu_forward)(f2b_node *n)
     T *y = n->out[0]->data;
 #pragma omp parallel for schedule(static) if (R * D > F2BI_PARALLEL_FROM)
     for (int64_t r = 0; r < R; r++)
-        for (int64_t i = r * D; i < (r + 1) * D; i++) STORE(y[i], LOAD(x[i]) * normal_below(LOAD(x[i])));
+        for (int64_t i = r * D; i < (r + 1) * D; i++)
+            STORE(y[i], LOAD(x[i]) * normal_below(LOAD(x[i])));
     return F2B_OK;
+}
+
+F2BI_ROW_LOOP gradient_row(int64_t D, const T *restrict x, const T *restrict dy, T *restrict dx,
+                           const bool fresh)
+{
+    for (int64_t c = 0; c < D; c++) {
+        const real old = fresh ? 0 : LOAD(dx[c]);
+        STORE(dx[c], old + LOAD(dy[c]) * slope(LOAD(x[c])));
+    }
 }
 
 f2b_status KERNEL(f2bi_gelu_backward)(f2b_node *n)
 {
     const int64_t D = f2b_dim(n->in[0], -1), R = f2b_rows(n->in[0]);
-    const T *x = n->in[0]->data;
-    const T *dy = n->out[0]->grad;
+    const T *x = n->in[0]->data, *dy = n->out[0]->grad;
     bool fresh;
     T *dx = f2b_node_grad(n, 0, &fresh);
 #pragma omp parallel for schedule(static) if (R * D > F2BI_PARALLEL_FROM)
-    for (int64_t r = 0; r < R; r++)
-        for (int64_t i = r * D; i < (r + 1) * D; i++) {
-            const real old = fresh ? 0 : LOAD(dx[i]);
-            STORE(dx[i], old + LOAD(dy[i]) * slope(LOAD(x[i])));
-        }
+    for (int64_t r = 0; r < R; r++) {
+        const int64_t at = r * D;
+        if (fresh) gradient_row(D, x + at, dy + at, dx + at, true);
+        else gradient_row(D, x + at, dy + at, dx + at, false);
+    }
     return F2B_OK;
 }

@@ -19,7 +19,8 @@ f2b_tensor *f2b_layer_norm(f2b_tape *tape, f2b_tensor *x, f2b_tensor *w, f2b_ten
     F2B_RETURN_NULL_IF(!(eps > 0), F2B_ERR_INVALID, "layer_norm: eps must be above 0, got %g", eps);
     if (!f2bi_check_activation("layer_norm", "x", x)) return NULL;
     const int64_t shape[] = { f2b_dim(x, -1) };
-    if (!f2bi_check_parameter("layer_norm", "w", w) || !f2bi_check_shape("layer_norm", "w", w, 1, shape)
+    if (!f2bi_check_parameter("layer_norm", "w", w)
+        || !f2bi_check_shape("layer_norm", "w", w, 1, shape)
         || !f2bi_check_parameter("layer_norm", "b", b)
         || !f2bi_check_shape("layer_norm", "b", b, 1, shape))
         return NULL;

@@ -6,7 +6,8 @@ f2b_kernel KERNEL(f2bi_mean_rows_forward), KERNEL(f2bi_mean_rows_backward);
 
 f2b_status KERNEL(f2bi_mean_rows_forward)(f2b_node *n)
 {
-    const int64_t K = *(const int64_t *)n->attr, groups = f2b_dim(n->out[0], 0), D = f2b_dim(n->in[0], 1);
+    const int64_t K = *(const int64_t *)n->attr, D = f2b_dim(n->in[0], 1);
+    const int64_t groups = f2b_dim(n->out[0], 0);
     const T *x = n->in[0]->data;
     T *y = n->out[0]->data;
     const real share = 1 / (real)K;

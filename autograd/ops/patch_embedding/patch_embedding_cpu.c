@@ -1,6 +1,6 @@
 /*
- * CPU kernels of patch_embedding: patches laid out as rows, then a matrix product; a few images at a
- * time, so that the rows need little room. N images, G patches a side, K = C p p numbers a patch.
+ * CPU kernels of patch_embedding: patches laid out as rows, then a matrix product; a few images at
+ * a time, so that the rows need little room. N images, G patches a side, K = C p p numbers a patch.
  */
 #include "autograd/core/op.h"
 #include "autograd/device/cpu/gemm.h"
@@ -22,7 +22,7 @@ static sizes sizes_of(const f2b_node *n)
     return z;
 }
 
-/* rows[(i G + gy) G + gx][(c p + y) p + x] = image first + i, channel c, pixel gy p + y, gx p + x. */
+/* rows[(i G + gy) G + gx][(c p + y) p + x] = image first + i, channel c, at gy p + y, gx p + x. */
 static void lay_out(const f2b_tensor *images, sizes z, int64_t first, int64_t count, real *rows)
 {
 #pragma omp parallel for schedule(static) collapse(2)
@@ -31,10 +31,11 @@ static void lay_out(const f2b_tensor *images, sizes z, int64_t first, int64_t co
             for (int64_t gx = 0; gx < z.G; gx++) {
                 real *row = rows + ((i * z.G + gy) * z.G + gx) * z.K;
                 for (int64_t c = 0; c < z.C; c++)
-                    for (int64_t y = 0; y < z.p; y++)
+                    for (int64_t y = 0; y < z.p; y++) {
+                        const int64_t line = ((first + i) * z.C + c) * z.S + gy * z.p + y;
                         f2bi_read_row(row + (c * z.p + y) * z.p, images->data, images->dtype,
-                                      (((first + i) * z.C + c) * z.S + gy * z.p + y) * z.S + gx * z.p,
-                                      z.p);
+                                      line * z.S + gx * z.p, z.p);
+                    }
             }
 }
 

@@ -24,7 +24,7 @@ f2b_status KERNEL(f2bi_rms_norm_forward)(f2b_node *n)
         F2BI_ROW_SUM(squares, D, (double)LOAD(xr[i]) * (double)LOAD(xr[i]));
         const real s = (real)(1.0 / sqrt(squares / (double)D + eps));
         for (int64_t c = 0; c < D; c++) {
-            const T unit = f2bi_store(LOAD(xr[c]) * s);     /* rounds before the weight, as HF does */
+            const T unit = f2bi_store(LOAD(xr[c]) * s); /* rounds before the weight, as HF does */
             STORE(yr[c], w[c] * LOAD(unit));
         }
         if (rstd != NULL) rstd[r] = s;

@@ -27,7 +27,8 @@ f2b_tensor *f2b_rope(f2b_tape *tape, f2b_tensor *x, f2b_tensor *table, f2b_tenso
     const f2b_dtype wanted = x->dtype == F2B_F64 ? F2B_F64 : F2B_F32;
     F2B_RETURN_NULL_IF(table->dtype != wanted || table->requires_grad, F2B_ERR_DTYPE,
                        "rope: the table for %s must be %s without gradient, got %s",
-                       f2b_dtype_name(x->dtype), f2b_dtype_name(wanted), f2b_tensor_describe(table));
+                       f2b_dtype_name(x->dtype), f2b_dtype_name(wanted),
+                       f2b_tensor_describe(table));
     const int64_t hd = f2b_dim(table, 1);
     F2B_RETURN_NULL_IF(hd < 2 || hd % 2 != 0 || f2b_dim(x, 1) % hd != 0, F2B_ERR_SHAPE,
                        "rope: x %s is not made of heads of %lld columns", f2b_tensor_describe(x),
@@ -38,8 +39,8 @@ f2b_tensor *f2b_rope(f2b_tape *tape, f2b_tensor *x, f2b_tensor *table, f2b_tenso
     return f2b_node_run(n) == F2B_OK ? y : NULL;
 }
 
-/* Angle of pair i at position p. In f32 each step rounds as in transformers: the exponent, the power,
- * its reciprocal, the product. */
+/* Angle of pair i at position p. In f32 each step rounds as in transformers: the exponent, the
+ * power, its reciprocal, the product. */
 static double angle(f2b_dtype dtype, double theta, int64_t hd, int64_t i, int64_t p)
 {
     if (dtype == F2B_F64) return (double)p * pow(theta, -2.0 * (double)i / (double)hd);

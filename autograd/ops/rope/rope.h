@@ -4,8 +4,8 @@
 #include "autograd/core/tape.h"
 
 /**
- * Rotary positions, half rotation (Hugging Face's layout): in each head of hd columns, with h = hd/2
- * and angle a[i] = position * theta^(-2i/hd), i < h,
+ * Rotary positions, half rotation (Hugging Face's layout): in each head of hd columns, with
+ * h = hd/2 and angle a[i] = position * theta^(-2i/hd), i < h,
  *     y[i]     = x[i] cos a[i] - x[i + h] sin a[i]
  *     y[i + h] = x[i + h] cos a[i] + x[i] sin a[i].
  *

@@ -42,9 +42,9 @@ f2b_tensor *f2b_rows_assemble(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const
     f2b_tensor *in[F2B_MAX_IN] = { 0 };
     for (int s = 0; s < n_sources; s++) {
         if (sources[s] == NULL) return NULL;
+        const int64_t shape[] = { -1, sources[0]->ndim > 1 ? sources[0]->shape[1] : -1 };
         if (!f2bi_check_parameter("rows_assemble", "a source", sources[s])
-            || !f2bi_check_shape("rows_assemble", "a source", sources[s], 2,
-                                 (int64_t[]){ -1, sources[0]->ndim > 1 ? sources[0]->shape[1] : -1 }))
+            || !f2bi_check_shape("rows_assemble", "a source", sources[s], 2, shape))
             return NULL;
         in[s] = sources[s];
     }
@@ -54,6 +54,7 @@ f2b_tensor *f2b_rows_assemble(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const
     in[F2B_ROWS_MAX_SOURCES] = from;
     const f2bi_rows_attr attr = { .n_sources = n_sources, .stride = 2 };
     f2b_node *n = f2b_node_new(tape, &op_assemble, dtype, in, F2B_MAX_IN, &attr, sizeof attr);
-    f2b_tensor *y = f2b_node_out(n, dtype, 2, (int64_t[]){ f2b_dim(from, 0), f2b_dim(sources[0], 1) });
+    f2b_tensor *y = f2b_node_out(n, dtype, 2,
+                                 (int64_t[]){ f2b_dim(from, 0), f2b_dim(sources[0], 1) });
     return f2b_node_run(n) == F2B_OK ? y : NULL;
 }

@@ -19,16 +19,16 @@ enum { F2B_ROWS_MAX_SOURCES = F2B_MAX_IN - 1 };
 f2b_tensor *f2b_rows_gather(f2b_tape *tape, f2b_tensor *x, f2b_tensor *index);
 
 /**
- * Rows from several sources: y[t] = sources[s][r] with (s, r) = from[t]. How a language model's input
- * is put together from token embeddings, image rows and summary tokens.
+ * Rows from several sources: y[t] = sources[s][r] with (s, r) = from[t]. How a language model's
+ * input is put together from token embeddings, image rows and summary tokens.
  *
  * dtype    type of the result (f32, f64, bf16).
  * sources  [n_sources], each [R_s, D] of any float type; borrowed. A row may be used several times
  *          or not at all. Gradients have the source's type.
  * from     [T, 2] i32: number of the source, row in it; borrowed.
  * return   [T, D] dtype; borrowed from the tape. NULL on error, or if a source or `from` is NULL.
- * errors   F2B_ERR_SHAPE, F2B_ERR_DTYPE, F2B_ERR_INVALID (number of sources); F2B_ERR_DATA names the
- *          first pair that points nowhere.
+ * errors   F2B_ERR_SHAPE, F2B_ERR_DTYPE, F2B_ERR_INVALID (number of sources); F2B_ERR_DATA names
+ *          the first pair that points nowhere.
  * saves    nothing; backward reads `from` and sums each row's uses in their order.
  */
 f2b_tensor *f2b_rows_assemble(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *sources,

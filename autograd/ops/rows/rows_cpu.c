@@ -61,8 +61,8 @@ f2b_status KERNEL(f2bi_rows_forward)(f2b_node *n)
 }
 
 /* uses[starts[r] .. starts[r + 1]) are the output rows made from row r of source s, ascending. */
-static void list_uses(const f2bi_rows_attr *a, const int32_t *index, int64_t count, int64_t s, int64_t R,
-                      int64_t *starts, int64_t *uses)
+static void list_uses(const f2bi_rows_attr *a, const int32_t *index, int64_t count, int64_t s,
+                      int64_t R, int64_t *starts, int64_t *uses)
 {
     memset(starts, 0, (size_t)(R + 2) * sizeof *starts);
     int64_t *next = starts + 1;     /* while filling, next[r] is where row r's next use goes */

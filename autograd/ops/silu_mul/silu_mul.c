@@ -16,8 +16,10 @@ static const f2b_op op_silu_mul = {
 f2b_tensor *f2b_silu_mul(f2b_tape *tape, f2b_tensor *gate, f2b_tensor *up)
 {
     if (gate == NULL || up == NULL) return NULL;
-    if (!f2bi_check_activation("silu_mul", "gate", gate) || !f2bi_check_same("silu_mul", gate, up)) return NULL;
-    f2b_node *n = f2b_node_new(tape, &op_silu_mul, gate->dtype, (f2b_tensor *[]){ gate, up }, 2, NULL, 0);
+    if (!f2bi_check_activation("silu_mul", "gate", gate) || !f2bi_check_same("silu_mul", gate, up))
+        return NULL;
+    f2b_node *n = f2b_node_new(tape, &op_silu_mul, gate->dtype, (f2b_tensor *[]){ gate, up }, 2,
+                               NULL, 0);
     f2b_tensor *y = f2b_node_out(n, gate->dtype, gate->ndim, gate->shape);
     return f2b_node_run(n) == F2B_OK ? y : NULL;
 }

@@ -21,11 +21,9 @@ f2b_status KERNEL(f2bi_silu_mul_forward)(f2b_node *n)
     return F2B_OK;
 }
 
-/* With s = sigmoid(g):  dg = dy * u * s (1 + g (1 - s)),  du = dy * g * s. `fresh` is a constant at
- * each call, and nothing overlaps: only then do the loops vectorise. */
-static inline __attribute__((always_inline)) void
-gate_row(int64_t D, const T *restrict gate, const T *restrict up, const T *restrict dy,
-         T *restrict dg, const bool fresh)
+/* With s = sigmoid(g):  dg = dy * u * s (1 + g (1 - s)),  du = dy * g * s. */
+F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up,
+                       const T *restrict dy, T *restrict dg, const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
         const real g = LOAD(gate[i]), s = sigmoid(g);
@@ -34,8 +32,8 @@ gate_row(int64_t D, const T *restrict gate, const T *restrict up, const T *restr
     }
 }
 
-static inline __attribute__((always_inline)) void
-up_row(int64_t D, const T *restrict gate, const T *restrict dy, T *restrict du, const bool fresh)
+F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T *restrict du,
+                     const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
         const real g = LOAD(gate[i]), d = LOAD(dy[i]) * (g * sigmoid(g));
