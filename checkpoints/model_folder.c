@@ -174,16 +174,28 @@ static f2b_status missing(const f2b_model_folder *folder, const char *name)
                     name);
 }
 
-f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int ndim,
-                                 const int64_t *shape, f2b_named_array *out)
+static f2b_status entry_array(const entry *e, f2b_named_array *out)
 {
-    entry *e = find_entry(folder, name);
-    if (!e) return missing(folder, name);
     F2B_TRY(f2b_safetensors_array(e->file, e->tensor, out));
     if (out->dtype != F2B_F32 && out->dtype != F2B_F16 && out->dtype != F2B_BF16)
         return f2b_fail(F2B_ERR_DTYPE,
                         "%s: tensor %s has the type %s; weights are F32, F16 or BF16",
                         f2b_safetensors_path(e->file), e->tensor->name, e->tensor->type);
+    out->name = e->name;
+    return F2B_OK;
+}
+
+f2b_status f2b_model_folder_get(const f2b_model_folder *folder, int64_t i, f2b_named_array *out)
+{
+    return entry_array(&folder->entries[i], out);
+}
+
+f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int ndim,
+                                 const int64_t *shape, f2b_named_array *out)
+{
+    entry *e = find_entry(folder, name);
+    if (!e) return missing(folder, name);
+    F2B_TRY(entry_array(e, out));
     if (!f2b_shape_equal(ndim, shape, out->ndim, out->shape)) {
         char want[F2B_SHAPE_TEXT], have[F2B_SHAPE_TEXT];
         return f2b_fail(
@@ -191,7 +203,6 @@ f2b_status f2b_model_folder_find(f2b_model_folder *folder, const char *name, int
             f2b_safetensors_path(e->file), name, e->tensor->name,
             f2b_shape_text(out->ndim, out->shape, have), f2b_shape_text(ndim, shape, want));
     }
-    out->name = e->name;
     e->used = true;
     return F2B_OK;
 }

@@ -57,6 +57,11 @@ F2B_MUST_USE f2b_status f2b_model_folder_find(f2b_model_folder *folder, const ch
 int64_t f2b_model_folder_count(const f2b_model_folder *folder);
 const char *f2b_model_folder_name(const f2b_model_folder *folder, int64_t i);
 
+/** The i-th tensor as it is, used or not, into *out (borrowed; by its canonical name). Does not count
+ *  as use. errors: F2B_ERR_DTYPE where it is not f32, f16 or bf16. */
+F2B_MUST_USE f2b_status f2b_model_folder_get(const f2b_model_folder *folder, int64_t i,
+                                             f2b_named_array *out);
+
 /** Whether the i-th tensor was never asked for (buffers such as rotary inv_freq are not listed). */
 bool f2b_model_folder_is_unused(const f2b_model_folder *folder, int64_t i);
 

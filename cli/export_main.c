@@ -1,17 +1,19 @@
 /* f2b-export: a checkpoint in the form of other tools, proven to work. */
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/exit_codes.h"
 #include "cli/options.h"
+#include "infer/export_merged.h"
 #include "infer/export_model.h"
 
-/* Where it lies, and by how much each stage's output changed with it. */
-static f2b_status print(const char *out, const f2b_export_proof *proof)
+typedef struct export_options {
+    const char *checkpoint, *format, *out, *model, *vision, *stage;
+} export_options;
+
+static f2b_status print(json_t *results)
 {
-    json_t *results = json_pack("{s:s, s:I, s:{s:f, s:f}}", "out", out, "tensors",
-                                (json_int_t)proof->tensors, "changes", "compression",
-                                proof->compression, "generation", proof->generation);
     if (results == NULL) return f2b_fail(F2B_ERR_MEMORY, "no memory for the results");
     json_dumpf(results, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
@@ -19,32 +21,58 @@ static f2b_status print(const char *out, const f2b_export_proof *proof)
     return F2B_OK;
 }
 
+/* Where it lies, and by how much each stage's output changed with it. */
+static f2b_status peft(const export_options *o, f2b_device device)
+{
+    f2b_export_proof proof;
+    F2B_TRY(f2b_export_model(o->checkpoint, o->out, o->model, o->vision, device, &proof));
+    return print(json_pack("{s:s, s:I, s:{s:f, s:f}}", "out", o->out, "tensors",
+                           (json_int_t)proof.tensors, "changes", "compression", proof.compression,
+                           "generation", proof.generation));
+}
+
+static f2b_status merged(const export_options *o)
+{
+    const f2b_stage stage = strcmp(o->stage, "compression") == 0 ? F2B_STAGE_COMPRESSION
+                            : strcmp(o->stage, "generation") == 0 ? F2B_STAGE_GENERATION
+                                                                  : F2B_STAGE_NONE;
+    const f2b_merge_options merge = { .from = o->checkpoint, .to = o->out, .model = o->model,
+                                      .vision = o->vision, .stage = stage };
+    f2b_merge_result result;
+    F2B_TRY(f2b_export_merged(&merge, &result));
+    return print(json_pack("{s:s, s:I, s:I, s:I, s:f}", "out", o->out, "tensors",
+                           (json_int_t)result.tensors, "merged", (json_int_t)result.merged, "files",
+                           (json_int_t)result.files, "change", result.change));
+}
+
 int main(int argc, char **argv)
 {
-    const char *checkpoint = NULL, *format = NULL, *out = NULL, *model = NULL, *vision = NULL;
+    export_options o = { .stage = "none" };
     const f2b_option options[] = {
-        { "checkpoint", "DIR", F2B_OPTION_TEXT, &checkpoint, "a run or one of its checkpoints",
+        { "checkpoint", "DIR", F2B_OPTION_TEXT, &o.checkpoint, "a run or one of its checkpoints",
           .required = true },
-        { "format", "peft", F2B_OPTION_CHOICE, &format, "adapters for Hugging Face PEFT",
+        { "format", "peft|merged", F2B_OPTION_CHOICE, &o.format,
+          "adapters for Hugging Face PEFT, or a whole Hugging Face folder", .required = true },
+        { "out", "DIR", F2B_OPTION_TEXT, &o.out, "folder to write; an earlier export is replaced",
           .required = true },
-        { "out", "DIR", F2B_OPTION_TEXT, &out, "folder to write; an earlier export is replaced",
-          .required = true },
-        { "model", "DIR", F2B_OPTION_TEXT, &model, "base model, where the run's has moved" },
-        { "vision-path", "DIR", F2B_OPTION_TEXT, &vision, "CLIP folder of a base without tower" },
+        { "stage", "none|compression|generation", F2B_OPTION_CHOICE, &o.stage,
+          "merged: whose adapter goes into the weights" },
+        { "model", "DIR", F2B_OPTION_TEXT, &o.model, "base model, where the run's has moved" },
+        { "vision-path", "DIR", F2B_OPTION_TEXT, &o.vision, "CLIP folder of a base without tower" },
         { 0 },
     };
     const f2b_command command = {
         .name = "f2b-export", .options = options,
         .summary = "Writes what was trained for other tools, reads it back, and proves that it "
                    "changes what the model computes.",
-        .notes = "DIR/compression and DIR/generation are PEFT folders; beside them lie f2b.json,\n"
-                 "summary_tokens.safetensors and, where more was trained, trained.safetensors.\n",
+        .notes = "peft: DIR/compression and DIR/generation are PEFT folders; beside them lie f2b.json,\n"
+                 "summary_tokens.safetensors and, where more was trained, trained.safetensors.\n"
+                 "merged: DIR is a model folder (config, tokenizer, safetensors), for model.path of\n"
+                 "another run or for other tools.\n",
     };
     f2b_arguments arguments;
     int exit_code;
     if (!f2b_options_parse(&command, argc, argv, &arguments, &exit_code)) return exit_code;
-    f2b_export_proof proof;
-    const f2b_status status =
-        f2b_export_model(checkpoint, out, model, vision, arguments.device, &proof);
-    return f2b_exit_with(command.name, status == F2B_OK ? print(out, &proof) : status);
+    return f2b_exit_with(command.name, strcmp(o.format, "peft") == 0 ? peft(&o, arguments.device)
+                                                                     : merged(&o));
 }

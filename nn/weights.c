@@ -17,14 +17,25 @@ void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name
     }
 }
 
-static f2b_tensor *own(f2b_weight_builder *w, f2b_tensor *t)
+static void frozen_free(f2b_tensor *t)
+{
+    f2b_free((char *)(uintptr_t)t->name);
+    f2b_tensor_free(t);
+}
+
+static f2b_tensor *own(f2b_weight_builder *w, f2b_tensor *t, const char *name)
 {
     if (t == NULL) return NULL;
+    t->name = f2b_strdup(name, F2B_TAG_OTHER);
+    if (t->name == NULL) {
+        f2b_tensor_free(t);
+        return NULL;
+    }
     if (w->n_frozen == w->capacity) {
         const int64_t capacity = w->capacity ? 2 * w->capacity : 256;
         f2b_tensor **grown = f2b_realloc(w->frozen, (size_t)capacity * sizeof *grown, F2B_TAG_OTHER);
         if (grown == NULL) {
-            f2b_tensor_free(t);
+            frozen_free(t);
             return NULL;
         }
         w->frozen = grown, w->capacity = capacity;
@@ -53,8 +64,8 @@ f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, c
         return NULL;
     if (trained) return trained_copy(w, name, ndim, shape, init, data, dtype, ndim >= 2, group);
     if (data != NULL && dtype == w->storage)
-        return own(w, f2b_tensor_borrow(w->device, dtype, ndim, shape, data));
-    f2b_tensor *t = own(w, f2b_tensor_new(w->device, w->storage, ndim, shape, F2B_TAG_WEIGHTS));
+        return own(w, f2b_tensor_borrow(w->device, dtype, ndim, shape, data), name);
+    f2b_tensor *t = own(w, f2b_tensor_new(w->device, w->storage, ndim, shape, F2B_TAG_WEIGHTS), name);
     if (t == NULL) return NULL;
     if (data != NULL) f2b_convert(t->data, t->dtype, data, dtype, (size_t)f2b_numel(t));
     else f2b_init_fill(t, init, w->seed, name);
@@ -69,7 +80,7 @@ f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, c
 
 void f2b_weights_clear(f2b_weight_builder *w)
 {
-    for (int64_t i = 0; i < w->n_frozen; i++) f2b_tensor_free(w->frozen[i]);
+    for (int64_t i = 0; i < w->n_frozen; i++) frozen_free(w->frozen[i]);
     f2b_free(w->frozen);
     w->frozen = NULL, w->n_frozen = w->capacity = 0;
 }

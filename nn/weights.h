@@ -30,7 +30,7 @@ typedef struct f2b_weight_builder {
     f2b_dtype master;                   /* of trained tensors: f32 (f64 in tests) */
     uint64_t seed;
     f2b_parameters *parameters;         /* trained tensors are added here */
-    f2b_tensor **frozen;                /* owned list of the others */
+    f2b_tensor **frozen;                /* owned list of the others, named */
     int64_t n_frozen, capacity;
 } f2b_weight_builder;
 

@@ -1,6 +1,12 @@
 /* Conversions that are not one-liners. See dtype.h. */
 #include "autograd/core/dtype.h"
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "autograd/core/status.h"
+
 float f2b_f16_to_f32(f2b_f16 x)
 {
     const uint32_t sign = (uint32_t)(x & 0x8000u) << 16, exponent = (x >> 10) & 31u;
@@ -40,27 +46,62 @@ f2b_f16 f2b_f32_to_f16(float f)
     return (f2b_f16)(sign | rounded >> 13);
 }
 
+/* ---- Rows to and from f32: what every conversion is made of ---- */
+
+static void f16_to_f32(float *dst, const f2b_f16 *src, size_t n)
+{
+    size_t i = 0;
+#if defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(src + i))));
+#endif
+    for (; i < n; i++) dst[i] = f2b_f16_to_f32(src[i]);
+}
+
+static void to_f32(float *dst, const void *src, f2b_dtype type, size_t n)
+{
+    switch (type) {
+    case F2B_F32: memcpy(dst, src, n * sizeof *dst); break;
+    case F2B_F64: for (size_t i = 0; i < n; i++) dst[i] = (float)((const double *)src)[i]; break;
+    case F2B_BF16:
+        for (size_t i = 0; i < n; i++) dst[i] = f2b_bf16_to_f32(((const f2b_bf16 *)src)[i]);
+        break;
+    case F2B_F16: f16_to_f32(dst, src, n); break;
+    default: F2B_CHECK(false);
+    }
+}
+
+static void from_f32(void *dst, f2b_dtype type, const float *src, size_t n)
+{
+    switch (type) {
+    case F2B_F32: memcpy(dst, src, n * sizeof *src); break;
+    case F2B_F64: for (size_t i = 0; i < n; i++) ((double *)dst)[i] = src[i]; break;
+    case F2B_BF16:
+        for (size_t i = 0; i < n; i++) ((f2b_bf16 *)dst)[i] = f2b_f32_to_bf16(src[i]);
+        break;
+    case F2B_F16:
+        for (size_t i = 0; i < n; i++) ((f2b_f16 *)dst)[i] = f2b_f32_to_f16(src[i]);
+        break;
+    default: F2B_CHECK(false);
+    }
+}
+
 void f2b_convert(void *dst, f2b_dtype dst_type, const void *src, f2b_dtype src_type, size_t n)
 {
+    enum { AT_ONCE = 512 };
+    float middle[AT_ONCE];
+    if (n == 0) return;
     if (dst_type == src_type) {
         memcpy(dst, src, n * f2b_dtype_size(src_type));
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        double v;
-        switch (src_type) {
-        case F2B_F32: v = ((const float *)src)[i]; break;
-        case F2B_F64: v = ((const double *)src)[i]; break;
-        case F2B_BF16: v = f2b_bf16_to_f32(((const f2b_bf16 *)src)[i]); break;
-        case F2B_F16: v = f2b_f16_to_f32(((const f2b_f16 *)src)[i]); break;
-        default: v = 0; break;
-        }
-        switch (dst_type) {
-        case F2B_F32: ((float *)dst)[i] = (float)v; break;
-        case F2B_F64: ((double *)dst)[i] = v; break;
-        case F2B_BF16: ((f2b_bf16 *)dst)[i] = f2b_f32_to_bf16((float)v); break;
-        case F2B_F16: ((f2b_f16 *)dst)[i] = f2b_f32_to_f16((float)v); break;
-        default: break;
+    } else if (dst_type == F2B_F32) {
+        to_f32(dst, src, src_type, n);
+    } else if (src_type == F2B_F32) {
+        from_f32(dst, dst_type, src, n);
+    } else {
+        for (size_t i = 0; i < n; i += AT_ONCE) {
+            const size_t m = n - i < AT_ONCE ? n - i : AT_ONCE;
+            to_f32(middle, (const char *)src + i * f2b_dtype_size(src_type), src_type, m);
+            from_f32((char *)dst + i * f2b_dtype_size(dst_type), dst_type, middle, m);
         }
     }
 }

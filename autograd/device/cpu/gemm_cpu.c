@@ -100,35 +100,9 @@ static micro_fn *const micros[MR][2] = {
 
 static inline void convert_row(real *dst, const void *src, f2b_dtype type, int64_t first, int64_t n)
 {
-    switch (type) {
-    case F2B_REAL_DTYPE:
-        memcpy(dst, (const real *)src + first, (size_t)n * sizeof(real));
-        break;
-    case F2B_BF16: {
-        const f2b_bf16 *s = (const f2b_bf16 *)src + first;
-        for (int64_t i = 0; i < n; i++) dst[i] = (real)f2b_bf16_to_f32(s[i]);
-        break;
-    }
-    case F2B_F16: {
-        const f2b_f16 *s = (const f2b_f16 *)src + first;
-        for (int64_t i = 0; i < n; i++) dst[i] = (real)f2b_f16_to_f32(s[i]);
-        break;
-    }
-#if defined(F2B_KERNEL_F64)
-    case F2B_F32: {
-        const float *s = (const float *)src + first;
-        for (int64_t i = 0; i < n; i++) dst[i] = s[i];
-        break;
-    }
-#else
-    case F2B_F64: {
-        const double *s = (const double *)src + first;
-        for (int64_t i = 0; i < n; i++) dst[i] = (real)s[i];
-        break;
-    }
-#endif
-    default: F2B_CHECK(false);
-    }
+    if (type == F2B_REAL_DTYPE) memcpy(dst, (const real *)src + first, (size_t)n * sizeof(real));
+    else f2b_convert(dst, F2B_REAL_DTYPE, (const char *)src + (size_t)first * f2b_dtype_size(type),
+                     type, (size_t)n);
 }
 
 /* dst[i*dst_ld + j] = src(j*src_ld + first + i) for i < n_i, j < n_j: a transpose through a tile of
