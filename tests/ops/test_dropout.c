@@ -38,23 +38,23 @@ static void holds_for_all_cases(void **state)
 static void values(void **state)
 {
     (void)state;
-    const uint64_t key = 77;
-    const f2b_dropout d = { .p = 0.3f, .seed = 1, .step = 2, .place = 9, .row_keys = &key };
-    double ones[300], want[300];
-    const f2b_rng stream = f2b_rng_new(1, F2B_RNG_DROPOUT, 2, 77, 9);
-    for (uint64_t c = 0; c < 300; c++) {
-        const uint64_t block = 16 * (c / 128) + c % 16, half = c / 16 % 8;
+    const uint64_t row_keys[] = { 77, 4000000000001 };
+    const f2b_dropout d = { .p = 0.3f, .seed = 1, .step = 2, .place = 9, .row_keys = row_keys };
+    double ones[600], want[600];
+    for (uint64_t i = 0; i < 600; i++) {
+        const f2b_rng stream = f2b_rng_new(1, F2B_RNG_DROPOUT, 2, row_keys[i / 300], 9);
+        const uint64_t c = i % 300, block = 16 * (c / 128) + c % 16, half = c / 16 % 8;
         const uint32_t word = f2b_rng_at(&stream, 4 * block + half / 2);
-        ones[c] = 1;
-        want[c] = (word >> 16 * (half % 2) & 0xFFFF) < 19661 ? 0 : 1 / 0.7;    /* 0.3 * 65536 */
+        ones[i] = 1;
+        want[i] = (word >> 16 * (half % 2) & 0xFFFF) < 19661 ? 0 : 1 / 0.7;    /* 0.3 * 65536 */
     }
     f2b_tape *tape = f2b_tape_new(F2B_HOST);
-    f2b_tensor *x = f2b_check_leaf(F2B_F64, 1, (int64_t[]){ 300 }, ones, true);
+    f2b_tensor *x = f2b_check_leaf(F2B_F64, 2, (int64_t[]){ 2, 300 }, ones, true);
     f2b_tensor *y = f2b_dropout_apply(tape, x, &d);
-    f2b_check_near(y, want, 300, 1e-6);
+    f2b_check_near(y, want, 600, 1e-6);
     assert_int_equal(f2b_tape_seed(tape, y, 1), F2B_OK);
     assert_int_equal(f2b_tape_backward(tape), F2B_OK);
-    f2b_check_grad_near(x, want, 300, 1e-6);
+    f2b_check_grad_near(x, want, 600, 1e-6);
     f2b_tape_free(tape);
     f2b_tensor_free(x);
 }
