@@ -222,7 +222,8 @@ f2b_status f2b_trained_check_used(const f2b_trained *f)
 {
     for (int64_t i = 0; i < f->n; i++)
         if (!f->used[i])
-            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has no place in this model; where it is of the base, "
+            return f2b_fail(F2B_ERR_FORMAT,
+                            "%s: tensor %s has no place in this model; where it is of the base, "
                             "export it with --format merged and use that folder as the base",
                             f->path, entry(f, i)->name);
     return F2B_OK;

@@ -106,12 +106,16 @@ static question *new_question(vqa_run *r)
     return q;
 }
 
-/* The open prompt of turns [0, n), the last of which asks. */
+/* The open prompt of turns [0, n), the last of which asks. The prompt with the image is made in
+ * every mode, so that every mode leaves the same records out. */
 static f2b_status open_prompt(const vqa_run *r, const f2b_turn *turns, int64_t n, question *q,
                               f2b_prompt_fault *fault)
 {
-    if (r->o->tokens != F2B_VQA_NONE)
-        return f2b_prompt_open(r->in->tokenizer, turns, n, true, &q->prompt, NULL, fault);
+    F2B_TRY(f2b_prompt_open(r->in->tokenizer, turns, n, true, &q->prompt, NULL, fault));
+    if (r->o->tokens != F2B_VQA_NONE) return F2B_OK;
+    f2b_free(q->prompt.ids);
+    f2b_free(q->prompt.labels);
+    q->prompt = (f2b_sequence){ 0 };
     f2b_turn *plain = f2b_calloc((size_t)n, sizeof *plain, F2B_TAG_DATA);
     f2b_status status = plain != NULL ? F2B_OK : f2b_last_status();
     for (int64_t i = 0; status == F2B_OK && i < n; i++) {
@@ -192,8 +196,19 @@ static f2b_status add_record(vqa_run *r, int64_t i, f2b_record *record)
 
 /* ---- Answering ---- */
 
-static f2b_status tell(vqa_run *r, const question *q, const f2b_ids *ids)
+/* A model may have rows beyond the tokenizer's pieces (`<image>`, `<pad>`, padding), and choose
+ * one: they have no text, as special tokens have none. */
+static void drop_textless(f2b_ids *ids, int32_t pieces)
 {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < ids->n; i++)
+        if (ids->ids[i] < pieces) ids->ids[kept++] = ids->ids[i];
+    ids->n = kept;
+}
+
+static f2b_status tell(vqa_run *r, const question *q, f2b_ids *ids)
+{
+    drop_textless(ids, f2b_tokenizer_pieces(r->in->tokenizer));
     char *text = f2b_tokenizer_decode(r->in->tokenizer, ids->ids, ids->n);
     if (text == NULL) return f2b_last_status();
     size_t n;
