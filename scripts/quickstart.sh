@@ -44,6 +44,7 @@ say "building"
 cmake --preset release >/dev/null
 stage "build" cmake --build --preset release --target programs
 
+mkdir -p runs/toy
 say "drawing the toy world into $world"
 if [ ! -f "$world/README.txt" ]; then
     stage "toy world" "$bin/f2b-data" toy --out "$world" --quiet
