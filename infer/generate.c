@@ -249,7 +249,7 @@ f2b_status f2b_generate(const f2b_model *m, const f2b_pack_item *prompts, int64_
         return f2b_fail(F2B_ERR_INVALID, "max_new_tokens %" PRId64 " is not positive",
                         o->max_new_tokens);
     if (n == 0) return F2B_OK;
-    int64_t capacity;
+    int64_t capacity = 0;
     F2B_TRY(slot_capacity(m, prompts, n, o->max_new_tokens, &capacity));
     f2b_generator *g = f2b_generator_new(m, o->stage, n, capacity);
     live_set live = {

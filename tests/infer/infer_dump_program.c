@@ -5,8 +5,8 @@
  *   infer_dump CHECKPOINT MODEL IMAGE QUESTION OUT.safetensors
  *
  * OUT: pixels [3,S,S]; image_prompt, caption_prompt, question_prompt i32 ids (-200 at the image;
- * the caption is QUESTION); tokens, caption_tokens [K,d]; embedding, caption_embedding [1,d]; logits
- * [rows,vocab] of every row of pass 2; answer i32 ids of a greedy answer.
+ * the caption is QUESTION); tokens, caption_tokens [K,d]; embedding, caption_embedding [1,d];
+ * logits [rows,vocab] of every row of pass 2; answer i32 ids of a greedy answer.
  */
 #include <stdio.h>
 #include <stdlib.h>
