@@ -184,6 +184,26 @@ static void test_context_ends_generation(void **state)
     f2b_model_free(m);
 }
 
+/* Two ids with the same row in the head have the same logit: the lower one is taken. */
+static void test_ties_go_to_the_lower_id(void **state)
+{
+    (void)state;
+    f2b_model *m = tiny_model(F2B_FORWARD_DOUBLE, F2B_F32);
+    f2b_ids out = { 0 };
+    f2b_generate_options o = options(F2B_STAGE_GENERATION);
+    o.max_new_tokens = 1;
+    assert_ok(f2b_generate(m, &prompts[0], 1, NULL, &o, &out));
+    const int32_t best = out.ids[0], other = best > 0 ? best - 1 : best + 1;
+    const int64_t d = m->config.text.hidden;
+    float *head = m->llama->head->data;
+    memcpy(head + other * d, head + best * d, (size_t)d * sizeof *head);
+    f2b_ids_free(&out);
+    assert_ok(f2b_generate(m, &prompts[0], 1, NULL, &o, &out));
+    assert_int_equal(out.ids[0], best < other ? best : other);
+    f2b_ids_free(&out);
+    f2b_model_free(m);
+}
+
 static bool stop_at_once(void *context)
 {
     ++*(int *)context;
@@ -226,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_parts_equal_the_whole),
         cmocka_unit_test(test_base_view_has_no_adapters),
         cmocka_unit_test(test_context_ends_generation),
+        cmocka_unit_test(test_ties_go_to_the_lower_id),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
