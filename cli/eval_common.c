@@ -1,4 +1,5 @@
 /* What the tasks of f2b-eval share. See eval_tasks.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/eval_tasks.h"
@@ -37,6 +38,38 @@ f2b_source *f2b_eval_open_data(const f2b_eval_settings *s, f2b_source_role role)
         .role = role, .name = s->data, .path = s->data, .images = s->images
     };
     return f2b_source_open(&o);
+}
+
+/* "FROM:TO", two whole numbers; TO is not included. */
+static f2b_status slice(const char *option, const char *text, int64_t *from, int64_t *to)
+{
+    const char *colon = strchr(text, ':');
+    if (colon != NULL && text[strspn(text, "0123456789:")] == '\0' && colon - text > 0 &&
+        colon - text < 10 && strlen(colon + 1) > 0 && strlen(colon + 1) < 10 &&
+        strchr(colon + 1, ':') == NULL) {
+        *from = strtol(text, NULL, 10), *to = strtol(colon + 1, NULL, 10);
+        if (*from < *to) return F2B_OK;
+    }
+    return f2b_fail(F2B_ERR_USAGE, "--%s reads FROM:TO, such as 0:8 for the first eight, not %s",
+                    option, text);
+}
+
+f2b_status f2b_eval_read_choice(f2b_eval_settings *s)
+{
+    f2b_token_choice *c = &s->choice;
+    if (s->use_tokens != NULL) F2B_TRY(slice("use-tokens", s->use_tokens, &c->from, &c->to));
+    if (s->mask_tokens != NULL)
+        F2B_TRY(slice("mask-tokens", s->mask_tokens, &c->mask_from, &c->mask_to));
+    return F2B_OK;
+}
+
+void f2b_eval_tell_choice(const f2b_eval_settings *s, json_t *results)
+{
+    if (results == NULL) return;
+    if (s->use_tokens != NULL)
+        json_object_set_new(results, "use_tokens", json_string(s->use_tokens));
+    if (s->mask_tokens != NULL)
+        json_object_set_new(results, "mask_tokens", json_string(s->mask_tokens));
 }
 
 static void skipped(void *context, const char *source, int64_t record, const char *reason)

@@ -8,7 +8,7 @@
 /* Which task takes an option, and which needs it: what a task would ignore is refused. */
 enum { VQA = 1, RETRIEVAL = 2, NLL = 4 };
 
-static f2b_status check_options(const f2b_eval_settings *s, int task)
+static f2b_status check_options(f2b_eval_settings *s, int task)
 {
     const struct {
         const char *name, *value;
@@ -19,6 +19,8 @@ static f2b_status check_options(const f2b_eval_settings *s, int task)
         { "data", s->data, VQA | RETRIEVAL, VQA | RETRIEVAL },
         { "images", s->images, VQA | RETRIEVAL, 0 },
         { "tokens", s->tokens, VQA, 0 },
+        { "use-tokens", s->use_tokens, VQA | RETRIEVAL, 0 },
+        { "mask-tokens", s->mask_tokens, VQA | RETRIEVAL, 0 },
         { "out", s->out, VQA, 0 },
         { "text", s->text, NLL, NLL },
         { "logits", s->logits, NLL, 0 },
@@ -29,7 +31,7 @@ static f2b_status check_options(const f2b_eval_settings *s, int task)
         if (rules[i].value == NULL && (rules[i].needs & task))
             return f2b_fail(F2B_ERR_USAGE, "--task %s needs --%s", s->task, rules[i].name);
     }
-    return F2B_OK;
+    return f2b_eval_read_choice(s);
 }
 
 static f2b_status run(f2b_eval_settings *s)
@@ -78,6 +80,10 @@ int main(int argc, char **argv)
         { "images", "DIR", F2B_OPTION_TEXT, &s.images, "folder of the images (where FILE lies)" },
         { "tokens", "compressed|full|none", F2B_OPTION_CHOICE, &s.tokens,
           "vqa: the K tokens (default); all tokens and the base alone; no image" },
+        { "use-tokens", "FROM:TO", F2B_OPTION_TEXT, &s.use_tokens,
+          "vqa, retrieval: only these of the K tokens, TO not included: 0:8 is the first eight" },
+        { "mask-tokens", "FROM:TO", F2B_OPTION_TEXT, &s.mask_tokens,
+          "vqa, retrieval: leave these of the K tokens out" },
         { "out", "FILE", F2B_OPTION_TEXT, &s.out, "vqa: answers, a JSON object a line" },
         { "text", "FILE", F2B_OPTION_TEXT, &s.text, "nll: the text" },
         { "logits", "FILE.npy", F2B_OPTION_TEXT, &s.logits,

@@ -18,6 +18,7 @@ json_t *f2b_eval_retrieval(f2b_eval_settings *s)
         const f2b_retrieval_options o = { .batch = s->batch,
                                           .limit = s->limit,
                                           .max_caption_ids = s->max_caption_length,
+                                          .choice = s->choice,
                                           .hooks = f2b_eval_hooks(s) };
         if (f2b_evaluate_retrieval(&in, source, &o, &r) == F2B_OK)
             results = f2b_eval_object(
@@ -28,6 +29,7 @@ json_t *f2b_eval_retrieval(f2b_eval_settings *s)
                           (json_int_t)r.skipped, "model", m->path, "step", (json_int_t)m->step,
                           "seconds", f2b_seconds() - start));
     }
+    f2b_eval_tell_choice(s, results);
     f2b_source_free(source);
     f2b_trained_model_close(m);
     return results;

@@ -44,6 +44,7 @@ static f2b_status evaluate(f2b_eval_settings *s, const f2b_trained_model *m,
         .batch = s->batch,
         .limit = s->limit,
         .max_new_tokens = s->max_new_tokens,
+        .choice = s->choice,
         .answer = write_answer,
         .hooks = f2b_eval_hooks(s),
     };
@@ -70,6 +71,7 @@ json_t *f2b_eval_vqa(f2b_eval_settings *s)
             (json_int_t)r.records, "skipped", (json_int_t)r.skipped, "text_only",
             (json_int_t)r.text_only, "image_rows", (json_int_t)r.image_rows, "model", m->path,
             "step", (json_int_t)m->step, "seconds", f2b_seconds() - start));
+    f2b_eval_tell_choice(s, results);
     f2b_source_free(source);
     f2b_trained_model_close(m);
     return results;

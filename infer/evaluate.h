@@ -5,7 +5,7 @@
 #ifndef F2B_INFER_EVALUATE_H
 #define F2B_INFER_EVALUATE_H
 
-#include "infer/compress.h"
+#include "infer/token_choice.h"
 
 /** A record that was left out, with the reason; progress. Texts are valid during the call. */
 typedef struct f2b_evaluate_hooks {
@@ -40,6 +40,7 @@ typedef struct f2b_vqa_options {
     int64_t batch;              /* questions a forward pass, and images */
     int64_t limit;              /* the first so many records; 0: all */
     int64_t max_new_tokens;
+    f2b_token_choice choice;    /* of compressed tokens */
     f2b_status (*answer)(void *context, const f2b_vqa_answer *answer);     /* in order; or NULL */
     f2b_evaluate_hooks hooks;   /* its context is `answer`'s too */
 } f2b_vqa_options;
@@ -54,7 +55,8 @@ typedef struct f2b_vqa_result {
 /**
  * Every question of a LLaVA JSON is asked with the file's own answers as history, and answered
  * greedily. An answer is right if it equals the file's by f2b_vqa_match.
- * errors  F2B_ERR_CONFIG: compressed tokens of a base model; F2B_ERR_DATA: no question at all.
+ * errors  F2B_ERR_CONFIG: compressed tokens of a base model; F2B_ERR_USAGE: a choice that does not
+ *         fit; F2B_ERR_DATA: no question at all.
  */
 f2b_status f2b_evaluate_vqa(const f2b_infer *in, const f2b_source *source,
                             const f2b_vqa_options *options, f2b_vqa_result *result) F2B_MUST_USE;
@@ -93,13 +95,15 @@ typedef struct f2b_retrieval_options {
     int64_t batch;              /* images, or captions, a forward pass */
     int64_t limit;              /* the first so many records; 0: all */
     int64_t max_caption_ids;    /* data.max_caption_length */
+    f2b_token_choice choice;    /* embeddings are means over these tokens */
     f2b_evaluate_hooks hooks;
 } f2b_retrieval_options;
 
 /**
  * Both directions over an image-caption source (TSV, COCO, LLaVA JSON, webdataset). Records that
  * name the same image are captions of one image.
- * errors  F2B_ERR_CONFIG: a base model; F2B_ERR_DATA: no usable pair.
+ * errors  F2B_ERR_CONFIG: a base model; F2B_ERR_USAGE: a choice that does not fit; F2B_ERR_DATA: no
+ *         usable pair.
  */
 f2b_status f2b_evaluate_retrieval(const f2b_infer *in, const f2b_source *source,
                                   const f2b_retrieval_options *options,

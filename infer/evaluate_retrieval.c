@@ -54,6 +54,8 @@ static f2b_status flush_images(retrieval_run *r)
     f2b_compressed c;
     f2b_status status =
         f2b_compress_images(r->in, (const uint8_t *const *)r->pixels, r->n_pixels, true, &c);
+    if (status == F2B_OK)
+        status = f2b_compressed_choose(&c, &r->o->choice, &r->in->model->method);
     if (status == F2B_OK) status = append(&r->images, c.embeddings);
     f2b_compressed_clear(&c);
     for (int64_t i = 0; i < r->n_pixels; i++) f2b_free(r->pixels[i]);
@@ -67,6 +69,8 @@ static f2b_status flush_captions(retrieval_run *r)
     f2b_compressed c;
     f2b_status status = f2b_compress_captions(r->in, (const char *const *)r->texts, r->n_texts,
                                               r->o->max_caption_ids, &c);
+    if (status == F2B_OK)
+        status = f2b_compressed_choose(&c, &r->o->choice, &r->in->model->method);
     if (status == F2B_OK) status = append(&r->captions, c.embeddings);
     f2b_compressed_clear(&c);
     for (int64_t i = 0; i < r->n_texts; i++) f2b_free(r->texts[i]);
@@ -192,6 +196,8 @@ f2b_status f2b_evaluate_retrieval(const f2b_infer *in, const f2b_source *source,
         return f2b_fail(F2B_ERR_CONFIG, "a base model (method.forward: base) has no embeddings to "
                                         "search with; name a Fwd2Bot checkpoint");
     if (o->batch < 1) return f2b_fail(F2B_ERR_INVALID, "a batch of %lld", (long long)o->batch);
+    int64_t used;
+    F2B_TRY(f2b_token_choice_count(&o->choice, in->model->method.tokens, &used));
     const int64_t total = f2bi_evaluate_count(source, o->limit);
     retrieval_run r = { .in = in, .source = source, .o = o, .result = result };
     f2b_status status = allocate(&r, total);

@@ -263,8 +263,10 @@ static f2b_status image_rows(vqa_run *r, f2b_tensor **rows)
     }
     f2b_compressed compressed;
     F2B_TRY(f2b_compress_images(r->in, pixels, r->n_images, false, &compressed));
+    const f2b_status status =
+        f2b_compressed_choose(&compressed, &r->o->choice, &r->in->model->method);
     *rows = compressed.tokens;
-    return F2B_OK;
+    return status;
 }
 
 static f2b_status answer_group(vqa_run *r)
@@ -326,6 +328,12 @@ f2b_status f2b_evaluate_vqa(const f2b_infer *in, const f2b_source *source, const
                   .result = result,
                   .view = *in->model,
                   .stage = F2B_STAGE_GENERATION };
+    const bool choice = !f2b_token_choice_is_all(&o->choice);
+    if (choice && o->tokens != F2B_VQA_COMPRESSED)
+        return f2b_fail(F2B_ERR_USAGE, "only compressed tokens can be chosen from");
+    if (choice)
+        F2B_TRY(f2b_token_choice_count(&o->choice, in->model->method.tokens,
+                                       &r.view.method.tokens));
     if (o->tokens == F2B_VQA_FULL && !base) {
         r.view = f2b_model_base_view(in->model);
         r.stage = F2B_STAGE_NONE;

@@ -73,6 +73,41 @@ def test_retrieval(world):
     assert result["text_to_image"]["r@10"] == 1
 
 
+@pytest.mark.parametrize("options,rows", [
+    (["--use-tokens", "0:2"], 2), (["--mask-tokens", "0:1"], 2),
+    (["--use-tokens", "1:3", "--mask-tokens", "2:3"], 1), (["--use-tokens", "0:3"], 3)])
+def test_some_tokens(world, tmp_path, options, rows):
+    """Fewer tokens stand in the prompt; all of them, chosen by name, give the ordinary answers."""
+    texts = []
+    for chosen in ([], options):
+        done = evaluate(world, "vqa", "--checkpoint", world / "run", "--max-new-tokens", 8,
+                        "--limit", 4, "--out", tmp_path / "out", *chosen)
+        assert done.returncode == 0, done.stderr
+        texts.append((tmp_path / "out").read_text())
+    assert (texts[0] == texts[1]) == (rows == 3)
+    result = json.loads(done.stdout)
+    assert result["image_rows"] == rows
+    for name, value in zip(options[::2], options[1::2]):
+        assert result[name[2:].replace("-", "_")] == value
+    done = evaluate(world, "retrieval", "--checkpoint", world / "run", "--limit", 4, *options)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tokens_that_cannot_be_chosen(world):
+    for task, words, options in (
+            ("vqa", "--use-tokens reads FROM:TO", ["--use-tokens", "0-2"]),
+            ("vqa", "--mask-tokens reads FROM:TO", ["--mask-tokens", "3:1"]),
+            ("vqa", "go beyond the model's 3", ["--use-tokens", "0:4"]),
+            ("retrieval", "go beyond the model's 3", ["--mask-tokens", "2:9"]),
+            ("retrieval", "left out too", ["--use-tokens", "0:1", "--mask-tokens", "0:2"]),
+            ("vqa", "only compressed tokens", ["--tokens", "full", "--use-tokens", "0:2"])):
+        done = evaluate(world, task, "--checkpoint", world / "run", *options)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+    done = run(BIN / "f2b-eval", "--task", "nll", "--use-tokens", "0:1", "--model", "x", "--text",
+               "y")
+    assert done.returncode == 2 and "does not take --use-tokens" in done.stderr
+
+
 def test_refusals(world, tmp_path):
     for code, words, options in (
             (2, ["compressed", "full"], ["--model", world / "base"]),
