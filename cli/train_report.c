@@ -24,6 +24,16 @@ static int print_loss(char *out, size_t size, const char *name, double value)
                       : snprintf(out, size, "%s %.3f | ", name, value);
 }
 
+/* 1.9e-4: printf's exponents have two digits at least. */
+static f2b_short_text format_rate(double rate)
+{
+    f2b_short_text t;
+    snprintf(t.text, sizeof t.text, "%.1e", rate);
+    char *e = strchr(t.text, 'e');
+    if (e != NULL && e[2] == '0') memmove(e + 2, e + 3, strlen(e + 3) + 1);
+    return t;
+}
+
 void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
 {
     f2b_train_view *view = user;
@@ -37,9 +47,10 @@ void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
     print_loss(losses + n, sizeof losses - (size_t)n, "disc", view->loss_disc);
     pthread_mutex_lock(&view->lock);
     f2b_progress_show(view->progress, row->step == steps,
-                      "step %lld/%lld | %sgrad %.2f | lr %.1e | %.0f tok/s | %s | ETA %s",
-                      (long long)row->step, (long long)steps, losses, row->grad_norm, row->lr,
-                      row->tokens_per_second, f2b_format_bytes(row->peak_bytes).text,
+                      "step %lld/%lld | %sgrad %.2f | lr %s | %.0f tok/s | %s | ETA %s",
+                      (long long)row->step, (long long)steps, losses, row->grad_norm,
+                      format_rate(row->lr).text, row->tokens_per_second,
+                      f2b_format_bytes(row->peak_bytes).text,
                       f2b_format_duration(eta).text);
     pthread_mutex_unlock(&view->lock);
 }
