@@ -46,9 +46,11 @@ void f2b_fault_list_listen(const f2b_fault_entry *entry, void *user)
     char text[1024];
     const bool written = list->file == NULL || write_entry(list->file, entry);
     if (list->checking) return;
+    const char *what = f2b_fault_text(entry->fault);
+    const char *detail = strcmp(entry->detail, what) != 0 ? entry->detail : "";
     snprintf(text, sizeof text, "bad record %s:%lld: %s%s%s%s", entry->source,
-             (long long)entry->record, f2b_fault_text(entry->fault), *entry->detail ? ": " : "",
-             entry->detail, written ? "" : " (and bad_records.tsv cannot be written)");
+             (long long)entry->record, what, *detail ? ": " : "", detail,
+             written ? "" : " (and bad_records.tsv cannot be written)");
     list->note(list->user, text);
 }
 
