@@ -130,19 +130,29 @@ static f2b_status point_latest(const char *run_dir, const char *name)
     return status;
 }
 
+f2b_status f2b_state_settle(const char *run_dir, int64_t step, int keep, f2b_state_notify *notify,
+                            void *user)
+{
+    char name[32];
+    snprintf(name, sizeof name, PREFIX "%08" PRId64, step);
+    char *folder = f2b_path_join(run_dir, CHECKPOINTS);
+    f2b_status status = folder ? point_latest(run_dir, name) : f2b_last_status();
+    if (status == F2B_OK) clean(folder, step, keep, notify, user);
+    f2b_free(folder);
+    return status;
+}
+
 f2b_status f2b_state_save(const char *run_dir, const f2b_state *state, int keep,
                           f2b_state_notify *notify, void *user)
 {
     if (state->step < 0)
         return f2b_fail(F2B_ERR_INVALID, "step %" PRId64 " cannot be saved", state->step);
-    char name[32];
-    snprintf(name, sizeof name, PREFIX "%08" PRId64, state->step);
     char *folder = f2b_path_join(run_dir, CHECKPOINTS);
-    char *path = folder ? f2b_path_join(folder, name) : NULL;
+    char *path = folder ? f2b_sprintf(F2B_TAG_FILES, "%s/" PREFIX "%08" PRId64, folder, state->step)
+                        : NULL;
     f2b_status status = path ? f2b_make_folders(folder) : f2b_last_status();
     if (status == F2B_OK) status = write_checkpoint(path, state);
-    if (status == F2B_OK) status = point_latest(run_dir, name);
-    if (status == F2B_OK) clean(folder, state->step, keep, notify, user);
+    if (status == F2B_OK) status = f2b_state_settle(run_dir, state->step, keep, notify, user);
     f2b_free(path);
     f2b_free(folder);
     return status;

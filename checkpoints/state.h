@@ -62,6 +62,10 @@ typedef void f2b_state_notify(void *user, const char *text);
 F2B_MUST_USE f2b_status f2b_state_save(const char *run_dir, const f2b_state *state, int keep,
                                        f2b_state_notify *notify, void *user);
 
+/** The last part of a save, from `latest` on, for a run whose last save was killed before its end. */
+F2B_MUST_USE f2b_status f2b_state_settle(const char *run_dir, int64_t step, int keep,
+                                         f2b_state_notify *notify, void *user);
+
 typedef struct f2b_state_file f2b_state_file;
 
 /**

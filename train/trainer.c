@@ -79,10 +79,15 @@ static f2b_status resume(run *r, const char *path)
     f2b_status status = f2b_checkpoint_resume(file, r->session->config, r->base,
                                               &r->session->model->parameters, r->optimizer, &r->at);
     if (status == F2B_OK) note(r, "resumed from %s", f2b_state_path(file));
-    if (status == F2B_OK && is_own(r, f2b_state_path(file))) r->saved = r->at.step;
-    else if (status == F2B_OK) status = set_aside(r);
+    const bool own = status == F2B_OK && is_own(r, f2b_state_path(file));
     f2b_state_close(file);
-    return status;
+    F2B_TRY(status);
+    if (!own) return set_aside(r);
+    r->saved = r->at.step;
+    if (r->at.step < r->session->steps) return F2B_OK;
+    /* The run's last save may have been cut short, and no other one comes. */
+    return f2b_state_settle(r->session->config->run.dir, r->at.step, (int)r->session->config->run.keep,
+                            r->events->note, r->events->user);
 }
 
 static f2b_status find_start(run *r, f2b_resume mode, const char *path)

@@ -35,6 +35,15 @@ rm -rf "$work/other"
 vary --threads 1 data.workers=1 train.activation_checkpointing=layer
 rm -rf "$work/other"
 
+# The last save, killed after its checkpoint was in place: a resume does the rest.
+cp -r "$work/ref-3" "$work/run"
+mkdir "$work/run/checkpoints/step-00000012.partial"
+echo checkpoints/step-00000015 >"$work/run/latest"
+train --quiet run.save_every=3 $settings
+[ "$(cat "$work/run/latest")" = checkpoints/step-00000016 ] || fail 'a cut last save: latest is old'
+[ -e "$work/run/checkpoints/step-00000012.partial" ] && fail 'a cut last save: leftovers stay'
+rm -rf "$work/run"
+
 # Start or go on with the run; kill it at a random moment, or (every second time) in a save.
 interrupted() {
     "$bin/f2b-train" --config "$work/run.yaml" --resume auto --quiet run.save_every=$1 \
@@ -68,6 +77,7 @@ while [ $killed -lt "$kills" ]; do
     expect 0 '' "a killed run, resumed" || break
     same "$work/run" "$work/ref-$every" || { fail "run $runs: other bits after kills"; break; }
     compgen -G "$work/run/checkpoints/*.partial" >/dev/null && fail "run $runs: leftovers stay"
+    [ "$(cat "$work/run/latest")" = checkpoints/step-00000016 ] || fail "run $runs: latest is old"
     rm -rf "$work/run"
 done
 echo "$killed kills ($in_save seen in a save), $sessions sessions, $runs runs: compared to the bit"
