@@ -1,0 +1,173 @@
+"""f2b-export --format merged: the folder is a Hugging Face model that computes what the run does with
+the merged stage; transformers loads it whole and agrees."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
+
+from oracle.random_model import SHAPES, write_llava
+
+BUILD = Path(os.environ.get("F2B_BUILD_DIR", "build/release"))
+BIN, TESTS = BUILD / "bin", BUILD / "tests"
+IMAGE = -200
+QUESTION = "What color is the object at the top left?"
+METHOD = {
+    "tokens": 3, "prompt": "Summarize the image in a few words.", "template": "vicuna_v1",
+    "attention": "causal", "hidden_state": "final_norm", "forward": "double", "adapters": "stage",
+    "temperature": 0.02, "language_model": "lora", "image_aspect_ratio": "pad",
+    "lora": {"r": 4, "alpha": 6, "dropout": 0.0,
+             "targets": ["q_proj", "k_proj", "o_proj", "gate_proj", "down_proj"]},
+}
+
+pytestmark = pytest.mark.skipif(not (TESTS / "full_tokens").exists(),
+                                reason="full_tokens is not built")
+
+
+def run(*args):
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    run(BIN / "f2b-data", "toy", "--out", folder, "--train", 8, "--val", 1, "--image-size", 16)
+    return folder
+
+
+def merge(run_folder, out, stage="none"):
+    return json.loads(run(BIN / "f2b-export", "--checkpoint", run_folder, "--format", "merged",
+                          "--stage", stage, "--out", out))
+
+
+def compute(world, tmp_path, checkpoint, model, stage="none"):
+    out = tmp_path / "out.safetensors"
+    run(TESTS / "full_tokens", checkpoint, model, stage, world / "images" / "v000000.png", QUESTION,
+        out)
+    return load_file(out)
+
+
+def error(a, b):
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+def assert_transformers_agrees(folder, ours):
+    model, info = LlavaForConditionalGeneration.from_pretrained(
+        folder, torch_dtype=torch.float64, output_loading_info=True)
+    assert not any(info.values()), info
+    ids = ours["ids"].long()
+    with torch.no_grad():
+        image = model.get_image_features(ours["pixels"].double()[None],
+                                         model.config.vision_feature_layer, "default")[0]
+        at = ids.tolist().index(IMAGE)
+        rows = model.get_input_embeddings()(ids.clamp(min=0))
+        rows = torch.cat([rows[:at], image, rows[at + 1:]])
+        logits = model.language_model(inputs_embeds=rows[None]).logits[0, -1]
+    assert error(ours["image"], image) < 1e-4
+    assert error(ours["logits"], logits) < 1e-4
+
+
+def test_base_trained_from_nothing(world, tmp_path):
+    """A base run on a folder without weights becomes a model folder, and the base of the next run."""
+    config = json.loads((world / "model" / "config.json").read_text())
+    config["text_config"].update(hidden_size=48, intermediate_size=64, num_hidden_layers=2,
+                                 num_attention_heads=4, num_key_value_heads=2)
+    config["vision_config"].update(hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+                                   num_attention_heads=2)
+    (world / "model" / "config.json").write_text(json.dumps(config))
+    settings = {
+        "model": {"path": str(world / "model"), "weights": "f32"},
+        "method": {"forward": "base", "loss": "autoregressive"},
+        "trainable": {"language_model": "full", "projector": True, "vision_tower": True},
+        "data": {"conversations": [{"path": str(world / "train.json"),
+                                    "images": str(world / "images")}]},
+        "sampler": {"conversation_batch": 4},
+        "train": {"steps": 3, "learning_rate": 1e-2, "warmup_ratio": 0, "precision": "f32"},
+        "run": {"dir": str(tmp_path / "run")},
+    }
+    (tmp_path / "base.yaml").write_text(json.dumps(settings))
+    run(BIN / "f2b-train", "--config", tmp_path / "base.yaml", "--quiet")
+    result = merge(tmp_path / "run", tmp_path / "merged")
+    assert (result["merged"], result["files"]) == (0, 1)
+    ours = compute(world, tmp_path, tmp_path / "run", "-")
+    for key, value in compute(world, tmp_path, "-", tmp_path / "merged").items():
+        assert torch.equal(value, ours[key]), key
+    assert_transformers_agrees(tmp_path / "merged", ours)
+    tensors = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert len(tensors) == result["tensors"]
+
+
+@pytest.mark.parametrize("shape,changes", [
+    ("gqa", {}), ("odd", {"adapters": "single"}), ("sharded_f16", {})])
+def test_adapters_of_a_stage(world, tmp_path, shape, changes, monkeypatch):
+    spec = dict(SHAPES[shape], language=dict(SHAPES[shape]["language"], vocab_size=832))
+    monkeypatch.setitem(SHAPES, "vocab832", spec)
+    base, run_folder = write_llava(tmp_path / "base", "vocab832"), tmp_path / "run"
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    run(TESTS / "make_run", base, run_folder, json.dumps(dict(METHOD, **changes)), 5)
+    plain = compute(world, tmp_path, "-", base)
+    for stage in ("compression", "generation"):
+        unmerged = compute(world, tmp_path, run_folder, base, stage)
+        assert error(plain["logits"], unmerged["logits"]) > 1e-2    # the adapter matters here
+        result = merge(run_folder, tmp_path / stage, stage)
+        assert result["merged"] == 2 * 5 and result["change"] > 1e-3
+        merged = compute(world, tmp_path, "-", tmp_path / stage)
+        assert torch.equal(merged["image"], plain["image"])
+        rounding = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 2e-2}[spec["dtype"]]
+        assert error(merged["logits"], unmerged["logits"]) < rounding
+        if spec["dtype"] == torch.float32:
+            assert torch.equal(merged["answer"], unmerged["answer"])
+        assert_transformers_agrees(tmp_path / stage, merged)
+        (tensors,) = [load_file(f) for f in (tmp_path / stage).glob("model*.safetensors")]
+        assert {t.dtype for t in tensors.values()} == {spec["dtype"]}
+        summary = load_file(tmp_path / stage / "summary_tokens.safetensors")["summary_tokens"]
+        assert summary.shape == (3, spec["language"]["hidden_size"])
+
+
+def test_shards(world, tmp_path, monkeypatch):
+    spec = dict(SHAPES["gqa"], language=dict(SHAPES["gqa"]["language"], vocab_size=832))
+    monkeypatch.setitem(SHAPES, "vocab832", spec)
+    base, run_folder = write_llava(tmp_path / "base", "vocab832"), tmp_path / "run"
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    run(TESTS / "make_run", base, run_folder, json.dumps(METHOD), 5)
+    merge(run_folder, tmp_path / "whole", "generation")
+    limit = 20000       # the embedding table has more: it gets a file of its own
+    files = int(run(TESTS / "merge_shards", run_folder, tmp_path / "parts", "generation", limit))
+    index = json.loads((tmp_path / "parts" / "model.safetensors.index.json").read_text())
+    names = sorted(set(index["weight_map"].values()))
+    assert names == [f"model-{i + 1:05d}-of-{files:05d}.safetensors" for i in range(files)]
+    assert names == sorted(f.name for f in (tmp_path / "parts").glob("model-*"))
+    want, size = load_file(tmp_path / "whole" / "model.safetensors"), 0
+    for name in names:
+        part = load_file(tmp_path / "parts" / name)
+        bytes_here = sum(t.numel() * t.element_size() for t in part.values())
+        assert bytes_here <= limit or len(part) == 1
+        for key, value in part.items():
+            assert index["weight_map"][key] == name and torch.equal(value, want.pop(key))
+        size += bytes_here
+    assert not want and index["metadata"]["total_size"] == size
+    assert_transformers_agrees(tmp_path / "parts", compute(world, tmp_path, "-", tmp_path / "parts"))
+
+
+def test_refusals(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(SHAPES, "vocab832", dict(
+        SHAPES["gqa"], language=dict(SHAPES["gqa"]["language"], vocab_size=832)))
+    base = write_llava(tmp_path / "base", "vocab832")
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    method = dict(METHOD, forward="base", language_model="full")
+    run(TESTS / "make_run", base, tmp_path / "run", json.dumps(method), 5)
+    done = subprocess.run([str(BIN / "f2b-export"), "--checkpoint", str(tmp_path / "run"), "--format",
+                           "merged", "--stage", "compression", "--out", str(tmp_path / "out")],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "no compression adapter" in done.stderr
+    assert not (tmp_path / "out").exists()
