@@ -7,18 +7,12 @@
  * ROWS: train.micro_batch_tokens of the step (default: everything at once). MASKS: also write the
  * dropout masks that the step draws, in the oracle's form.
  */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/ops/dropout/dropout.h"
-#include "checkpoints/safetensors.h"
-#include "data/batch.h"
-#include "nn/step.h"
-#include "train/config.h"
-#include "train/model_setup.h"
-#include "train/optimizer.h"
+#include "tests/support/step_case.h"
 
 #define MUST(expression)                                                                          \
     do {                                                                                          \
@@ -28,93 +22,10 @@
         }                                                                                         \
     } while (0)
 
-enum { MOST_SAMPLES = 64, MOST_ARRAYS = 4096 };
-
-typedef struct batch {
-    f2b_step_sample samples[MOST_SAMPLES];
-    const float *pixels[MOST_SAMPLES];
-    int64_t n, image_floats;
-    bool captions, conversations;
-} batch;
-
-static int32_t *ints(json_t *list, int64_t *n)
-{
-    *n = (int64_t)json_array_size(list);
-    int32_t *out = calloc((size_t)*n + 1, sizeof *out);
-    for (int64_t i = 0; i < *n; i++)
-        out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
-    return out;
-}
-
-static f2b_tokens tokens(json_t *sample, const char *part)
-{
-    json_t *object = json_object_get(sample, part);
-    f2b_tokens t = { 0 };
-    t.ids = ints(json_object_get(object, "ids"), &t.n);
-    json_t *labels = json_object_get(object, "labels");
-    int64_t n;
-    if (labels != NULL && json_array_size(labels) > 0) t.labels = ints(labels, &n);
-    return t;
-}
-
-static f2b_safetensors *beside(const char *path, const char *name)
-{
-    char full[4096];
-    const char *slash = strrchr(path, '/');
-    snprintf(full, sizeof full, "%.*s%s", slash ? (int)(slash - path + 1) : 0, path, name);
-    f2b_safetensors *file = f2b_safetensors_open(full);
-    MUST(file != NULL);
-    return file;
-}
-
-static void read_batch(const char *path, json_t *root, int64_t image_floats, batch *b)
-{
-    const char *kind = json_string_value(json_object_get(root, "kind"));
-    f2b_safetensors *pixels = beside(path, json_string_value(json_object_get(root, "pixels")));
-    json_t *list = json_object_get(root, "samples");
-    b->captions = strcmp(kind, "conversation") != 0;
-    b->conversations = strcmp(kind, "caption") != 0;
-    b->n = (int64_t)json_array_size(list);
-    b->image_floats = image_floats;
-    MUST(b->n <= MOST_SAMPLES);
-    for (int64_t i = 0; i < b->n; i++) {
-        json_t *sample = json_array_get(list, (size_t)i);
-        const char *image = json_string_value(json_object_get(sample, "pixels"));
-        b->samples[i] = (f2b_step_sample){ tokens(sample, "conversation"),
-                                           tokens(sample, "image_prompt"),
-                                           tokens(sample, "caption_prompt"), image != NULL };
-        if (image == NULL) continue;
-        const f2b_safetensor *t = f2b_safetensors_find(pixels, image);
-        MUST(t != NULL && t->bytes == image_floats * (int64_t)sizeof(float));
-        b->pixels[i] = t->data;
-    }
-}
-
-static f2b_status load_image(void *context, int64_t sample, float *out)
-{
-    const batch *b = context;
-    memcpy(out, b->pixels[sample], (size_t)b->image_floats * sizeof *out);
-    return F2B_OK;
-}
-
-static void read_initial(const char *path, json_t *root, f2b_model *model)
-{
-    f2b_safetensors *file = beside(path, json_string_value(json_object_get(root, "initial")));
-    for (int64_t i = 0; i < f2b_safetensors_count(file); i++) {
-        const f2b_safetensor *t = f2b_safetensors_at(file, i);
-        const f2b_parameter *p = f2b_parameters_find(&model->parameters, t->name);
-        if (p == NULL || (size_t)t->bytes != f2b_tensor_bytes(p->tensor)) {
-            fprintf(stderr, "step_dump: no parameter like %s\n", t->name);
-            exit(1);
-        }
-        memcpy(p->tensor->data, t->data, (size_t)t->bytes);
-    }
-}
-
 /* ---- Masks in the oracle's form ---- */
 
 typedef struct masks {
-    f2b_named_array arrays[MOST_ARRAYS];
+    f2b_named_array arrays[F2B_CASE_ARRAYS];
     int64_t n;
 } masks;
 
@@ -135,7 +46,7 @@ static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *
             const f2b_dropout dropout = { d->p, d->seed, d->step,
                                           f2b_dropout_place(pass, layer, (f2b_dropout_group)g), keys };
             f2b_tensor *y = f2b_dropout_apply(tape, x, &dropout);
-            MUST(y != NULL && m->n < MOST_ARRAYS);
+            MUST(y != NULL && m->n < F2B_CASE_ARRAYS);
             memcpy(ones, y->data, f2b_tensor_bytes(y));
             char *name = calloc(1, 96);
             snprintf(name, 96, "%s.%lld.%lld.%s", place, (long long)sample, (long long)layer, names[g]);
@@ -144,7 +55,7 @@ static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *
     f2b_tape_free(tape);
 }
 
-static void write_masks(const char *path, const f2b_model *model, const batch *b,
+static void write_masks(const char *path, const f2b_model *model, const f2b_case_batch *b,
                         const f2b_pass_dropout *d)
 {
     static const char *const llm[] = { "qkv", "o", "gate_up", "down" }, *const vit[] = { "qkv", "o", "fc1", "fc2" };
@@ -178,57 +89,16 @@ static void write_masks(const char *path, const f2b_model *model, const batch *b
     MUST(f2b_safetensors_write(path, m.arrays, m.n, NULL, 0) == F2B_OK);
 }
 
-/* ---- The step ---- */
-
-static void write_result(const char *path, const f2b_model *model, const f2b_step_input *in,
-                         const f2b_step_result *r)
-{
-    static f2b_named_array arrays[MOST_ARRAYS];
-    int64_t n = 0;
-    const float ar = (float)r->loss_ar, disc = (float)r->loss_disc;
-    if (in->autoregressive) arrays[n++] = (f2b_named_array){ "loss_ar", F2B_F32, 1, { 1 }, &ar };
-    if (in->contrastive) arrays[n++] = (f2b_named_array){ "loss_disc", F2B_F32, 1, { 1 }, &disc };
-    for (int64_t i = 0; i < model->parameters.n; i++) {
-        const f2b_tensor *t = model->parameters.items[i].tensor;
-        if (t->grad == NULL) continue;
-        MUST(n < MOST_ARRAYS);
-        arrays[n] = (f2b_named_array){ t->name, t->dtype, t->ndim, { 0 }, t->grad };
-        memcpy(arrays[n++].shape, t->shape, sizeof t->shape);
-    }
-    MUST(f2b_safetensors_write(path, arrays, n, NULL, 0) == F2B_OK);
-}
-
 int main(int argc, char **argv)
 {
     if (argc < 5) return 2;
-    char override[4200];
-    snprintf(override, sizeof override, "model.path=%s", argv[1]);
-    const char *overrides[] = { override, "data.conversations=[{path: none.json}]",
-                                "data.captions=[{path: none.tsv}]", "train.steps=1", "run.dir=none" };
-    f2b_config *config = f2b_config_load(argv[2], overrides, 5);
-    MUST(config != NULL);
-    f2b_model_folder *folder = f2b_model_folder_open(config->model.path, config->model.vision_path);
-    MUST(folder != NULL);
-    f2b_model *model = f2b_model_setup(config, folder, F2B_HOST, NULL);
-    MUST(model != NULL);
-    json_t *root = json_load_file(argv[3], 0, NULL);
-    MUST(root != NULL);
-    static batch b;
-    const int64_t S = model->config.vision.image_size;
-    read_batch(argv[3], root, 3 * S * S, &b);
-    read_initial(argv[3], root, model);
-    const f2b_step_input in = {
-        .autoregressive = b.conversations && config->method.loss != F2B_LOSS_CONTRASTIVE,
-        .contrastive = b.captions && config->method.loss != F2B_LOSS_AUTOREGRESSIVE,
-        .n = b.n, .samples = b.samples, .image = load_image, .context = &b,
-        .micro_batch_tokens = argc > 5 ? atoll(argv[5]) : INT64_MAX,
-        .settings = { .checkpoint = config->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER,
-                      .dropout = { (float)config->lora.dropout, (uint64_t)config->train.seed, 3 } },
-    };
-    f2b_step_result result;
-    f2b_optimizer_clear_gradients(&model->parameters);
-    MUST(f2b_step_run(model, &in, &result) == F2B_OK);
-    write_result(argv[4], model, &in, &result);
-    if (argc > 6) write_masks(argv[6], model, &b, &in.settings.dropout);
+    static f2b_named_array arrays[F2B_CASE_ARRAYS];
+    f2b_step_case *c = f2b_step_case_open(argv[1], argv[2], argv[3],
+                                          argc > 5 ? atoll(argv[5]) : INT64_MAX);
+    f2b_step_case_run(c);
+    const int64_t n = f2b_step_case_arrays(c, arrays);
+    MUST(f2b_safetensors_write(argv[4], arrays, n, NULL, 0) == F2B_OK);
+    if (argc > 6) write_masks(argv[6], c->model, &c->batch, &c->input.settings.dropout);
+    f2b_step_case_close(c);
     return 0;
 }

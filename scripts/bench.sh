@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# bench.sh [options of scripts/bench/step.py]: builds, then times a training step of the mini model
+# against PyTorch in one run (scripts/setup.sh brings it). Nothing else should run meanwhile.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh
+cmake --preset release >/dev/null
+cmake --build --preset release --target mini_step
+HF_HUB_OFFLINE=1 .venv/bin/python scripts/bench/step.py build/release "$@"
