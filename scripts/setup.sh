@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(
     build-essential cmake ninja-build pkg-config git
-    libhdf5-dev libyaml-dev libjansson-dev libxxhash-dev libstb-dev libopenblas-openmp-dev
+    libhdf5-dev libyaml-dev libjansson-dev libxxhash-dev libstb-dev
     libcmocka-dev
 )
 oracle_packages=(
