@@ -59,6 +59,8 @@ static f2b_status read_info(f2b_export *e, const char *path, const json_t *root)
     const json_t *base = f2bi_json_get(root, "base_model");
     e->base_path = copy_string(&r, base, "path");
     e->base_fingerprint = copy_string(&r, base, "fingerprint");
+    e->info.base_drawn = f2bi_json_get(base, "seed") != NULL;
+    e->info.base_seed = f2bi_json_integer(&r, base, "seed", 0, 0, INT64_MAX);
     e->fingerprint = copy_string(&r, root, "fingerprint");
     if (r.status != F2B_OK) return r.status;
     e->info.base_path = e->base_path;

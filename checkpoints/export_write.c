@@ -128,6 +128,9 @@ static f2b_status write_info(const writer *w)
                              "version", 1, "step", (json_int_t)w->info->step, "method", method,
                              "base_model", "path", w->info->base_path, "fingerprint",
                              w->info->base_fingerprint, "fingerprint", fingerprint);
+    if (root && w->info->base_drawn)
+        json_object_set_new(json_object_get(root, "base_model"), "seed",
+                            json_integer((json_int_t)w->info->base_seed));
     const f2b_status status = root
                                   ? write_json(w->folder, F2BI_EXPORT_FILE, root)
                                   : f2b_fail(F2B_ERR_INVALID, "the base model's path is not UTF-8");

@@ -13,6 +13,8 @@
 #ifndef F2B_CHECKPOINTS_PEFT_H
 #define F2B_CHECKPOINTS_PEFT_H
 
+#include <stdbool.h>
+
 #include "autograd/core/status.h"
 #include "checkpoints/fingerprint.h"
 #include "checkpoints/named_array.h"
@@ -24,6 +26,8 @@ typedef struct f2b_export_info {
     f2b_method method;
     const char *base_path;              /* the base model's folder, as the run named it */
     const char *base_fingerprint;       /* f2b_model_folder_fingerprint */
+    bool base_drawn;                    /* the base has no weights: they are drawn from base_seed */
+    int64_t base_seed;
     int64_t step;                       /* updates done */
     const char *fingerprint; /* f2b_fingerprint_tensors; set by reading, ignored by writing */
 } f2b_export_info;

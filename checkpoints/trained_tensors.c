@@ -13,6 +13,8 @@ struct f2b_trained {
     int64_t step, n;
     f2b_method method;
     const char *base, *base_path, *vision_path;
+    bool has_seed;
+    uint64_t seed;
     float **values; /* [n] of a state's tensors, once read */
     bool *used;     /* [n] */
     const f2b_weight_file *under;
@@ -38,6 +40,15 @@ static const char *state_text_or_null(const f2b_state_file *state, const char *n
     return NULL;
 }
 
+static void read_seed(f2b_trained *f)
+{
+    int64_t n;
+    const f2b_attribute *all = f2b_state_attributes(f->state, &n);
+    for (int64_t i = 0; i < n; i++)
+        if (strcmp(all[i].name, F2B_STATE_SEED) == 0 && all[i].kind == F2B_ATTRIBUTE_INTEGER)
+            f->has_seed = true, f->seed = (uint64_t)all[i].integer;
+}
+
 static f2b_status open_state(f2b_trained *f, const char *path, f2b_state_notify *notify,
                              void *user)
 {
@@ -52,6 +63,7 @@ static f2b_status open_state(f2b_trained *f, const char *path, f2b_state_notify 
     F2B_TRY(f2b_method_from_json(&f->method, method, f->path));
     f->base_path = state_text_or_null(f->state, F2B_STATE_BASE_PATH);
     f->vision_path = state_text_or_null(f->state, F2B_STATE_VISION_PATH);
+    read_seed(f);
     return state_text(f->state, "base_model", &f->base);
 }
 
@@ -71,6 +83,8 @@ static f2b_status open_export(f2b_trained *f, const char *path, const f2b_model_
     f->method = info->method;
     f->base = info->base_fingerprint;
     f->base_path = info->base_path;
+    f->has_seed = info->base_drawn;
+    f->seed = (uint64_t)info->base_seed;
     return F2B_OK;
 }
 
@@ -109,6 +123,12 @@ const char *f2b_trained_base_fingerprint(const f2b_trained *f) { return f->base;
 const char *f2b_trained_base_path(const f2b_trained *f) { return f->base_path; }
 const char *f2b_trained_vision_path(const f2b_trained *f) { return f->vision_path; }
 int64_t f2b_trained_count(const f2b_trained *f) { return f->n; }
+
+bool f2b_trained_seed(const f2b_trained *f, uint64_t *seed)
+{
+    *seed = f->seed;
+    return f->has_seed;
+}
 
 static const f2b_named_array *entry(const f2b_trained *f, int64_t i)
 {
@@ -182,10 +202,11 @@ static f2b_status find_weight(void *context, const char *name, int ndim, const i
         return F2B_OK;
     }
     if (f->under != NULL) return f->under->find(f->under->context, name, ndim, shape, dtype, data);
+    *data = NULL;
+    if (f->has_seed) return F2B_OK;
     return f2b_fail(F2B_ERR_FORMAT,
-                    "%s has no tensor %s, and its base model has no weights: what "
-                    "was drawn at random in that run is not kept; name a base with weights by "
-                    "--model DIR",
+                    "%s has no tensor %s, its base model has no weights, and the seed that they were "
+                    "drawn from is not known; name a base with weights by --model DIR",
                     f->path, name);
 }
 

@@ -5,8 +5,9 @@
  * built; those that the method adds (adapters, summary tokens, temperature) are copied into the
  * registry.
  *
- * Where a run's base lies is told by two attributes of its state, beside those of DESIGN section 4:
- * `base_path` and, where there is one, `vision_path` (texts, absolute).
+ * Where a run's base lies is told by attributes of its state, beside those of DESIGN section 4:
+ * `base_path` and, where there is one, `vision_path` (texts, absolute); and `seed`, from which a base
+ * without weights is drawn.
  */
 #ifndef F2B_CHECKPOINTS_TRAINED_TENSORS_H
 #define F2B_CHECKPOINTS_TRAINED_TENSORS_H
@@ -19,6 +20,7 @@
 
 #define F2B_STATE_BASE_PATH "base_path"
 #define F2B_STATE_VISION_PATH "vision_path"
+#define F2B_STATE_SEED "seed"
 
 typedef struct f2b_trained f2b_trained;
 
@@ -43,6 +45,9 @@ const char *f2b_trained_base_fingerprint(const f2b_trained *file);
 const char *f2b_trained_base_path(const f2b_trained *file);
 const char *f2b_trained_vision_path(const f2b_trained *file);
 
+/** The seed that a base without weights is drawn from; false: it is not known. */
+bool f2b_trained_seed(const f2b_trained *file, uint64_t *seed);
+
 /** The tensors, sorted by name; whether there is one of that name. */
 int64_t f2b_trained_count(const f2b_trained *file);
 const char *f2b_trained_name(const f2b_trained *file, int64_t i);
@@ -54,7 +59,8 @@ F2B_MUST_USE f2b_status f2b_trained_at(f2b_trained *file, int64_t i,
 
 /**
  * For f2b_model_options.file: the trained tensors, and below them the base's. `under` is NULL for a
- * base without weights: then every tensor that is not in the file is an error that names it.
+ * base without weights: then every tensor that is not in the file is left to be drawn, with
+ * f2b_model_options.seed as f2b_trained_seed says; where that is not known it is an error.
  * The file and what is under it are borrowed and must outlive every model built from them.
  */
 f2b_weight_file f2b_trained_weights(f2b_trained *file, const f2b_weight_file *under);

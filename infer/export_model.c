@@ -204,10 +204,14 @@ static f2b_status write_export(const f2b_trained_model *from, const char *path)
     f2b_status status = tensors != NULL ? F2B_OK : f2b_last_status();
     for (int64_t i = 0; status == F2B_OK && i < n; i++)
         status = f2b_trained_at(from->file, i, &tensors[i]);
+    uint64_t seed;
+    const bool has_seed = f2b_trained_seed(from->file, &seed);
     const f2b_export_info info = {
         .method = from->model->method,
         .base_path = f2b_model_folder_path(from->folder),
         .base_fingerprint = f2b_trained_base_fingerprint(from->file),
+        .base_drawn = !f2b_model_folder_has_weights(from->folder) && has_seed,
+        .base_seed = (int64_t)seed,
         .step = from->step,
     };
     if (status == F2B_OK) status = f2b_export_write(path, &info, &from->model->config, tensors, n);

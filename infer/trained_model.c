@@ -114,6 +114,7 @@ static f2b_status build(f2b_trained_model *t, const f2b_trained_model_options *o
         .compute = o->compute,
         .frozen = true,
     };
+    if (t->file != NULL) (void)f2b_trained_seed(t->file, &m.seed);
     if (o->text_only) m.config.has_vision = false;
     F2B_TRY(pick_storage(t, o->storage, &m.storage));
     t->model = f2b_model_new(&m);

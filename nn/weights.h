@@ -10,7 +10,8 @@
 
 /** A file's tensors, as nn sees them; checkpoints/model_folder.h is behind it in the programs. */
 typedef struct f2b_weight_file {
-    /** Type and place of a tensor of exactly this shape; an error that names it otherwise. */
+    /** Type and place of a tensor of exactly this shape; *data NULL: it is drawn from the seed, as
+     *  without a file; an error that names it otherwise. */
     f2b_status (*find)(void *context, const char *name, int ndim, const int64_t *shape,
                        f2b_dtype *dtype, const void **data);
     bool (*contains)(void *context, const char *name);

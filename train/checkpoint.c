@@ -38,6 +38,7 @@ f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
             text("config", yaml), text("method", json), text("base_model", base),
             text(F2B_STATE_BASE_PATH, config->model.path),
             text(F2B_STATE_VISION_PATH, config->model.vision_path ? config->model.vision_path : ""),
+            integer(F2B_STATE_SEED, config->train.seed),
             integer("skipped", position->skipped),
             integer("skipped_in_a_row", position->skipped_in_a_row),
         };

@@ -73,26 +73,39 @@ def assert_transformers_agrees(folder, ours):
     assert error(ours["logits"], logits) < 1e-4
 
 
-def test_base_trained_from_nothing(world, tmp_path):
-    """A base run on a folder without weights becomes a model folder, and the base of the next run."""
+@pytest.fixture(scope="module")
+def bare(world):
+    """A small model folder without weights."""
     config = json.loads((world / "model" / "config.json").read_text())
     config["text_config"].update(hidden_size=48, intermediate_size=64, num_hidden_layers=2,
                                  num_attention_heads=4, num_key_value_heads=2)
     config["vision_config"].update(hidden_size=32, intermediate_size=48, num_hidden_layers=3,
                                    num_attention_heads=2)
     (world / "model" / "config.json").write_text(json.dumps(config))
+    return world / "model"
+
+
+def train(world, tmp_path, bare, **sections):
     settings = {
-        "model": {"path": str(world / "model"), "weights": "f32"},
-        "method": {"forward": "base", "loss": "autoregressive"},
-        "trainable": {"language_model": "full", "projector": True, "vision_tower": True},
+        "model": {"path": str(bare), "weights": "f32"},
+        "method": {"loss": "autoregressive"},
         "data": {"conversations": [{"path": str(world / "train.json"),
                                     "images": str(world / "images")}]},
         "sampler": {"conversation_batch": 4},
-        "train": {"steps": 3, "learning_rate": 1e-2, "warmup_ratio": 0, "precision": "f32"},
+        "train": {"steps": 3, "learning_rate": 1e-2, "warmup_ratio": 0, "precision": "f32",
+                  "seed": 9},
         "run": {"dir": str(tmp_path / "run")},
     }
-    (tmp_path / "base.yaml").write_text(json.dumps(settings))
-    run(BIN / "f2b-train", "--config", tmp_path / "base.yaml", "--quiet")
+    for name, keys in sections.items():
+        settings.setdefault(name, {}).update(keys)
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))
+    run(BIN / "f2b-train", "--config", tmp_path / "run.yaml", "--quiet")
+
+
+def test_base_trained_from_nothing(world, bare, tmp_path):
+    """A base run on a folder without weights becomes a model folder, and the base of the next run."""
+    train(world, tmp_path, bare, method={"forward": "base"},
+          trainable={"language_model": "full", "projector": True, "vision_tower": True})
     result = merge(tmp_path / "run", tmp_path / "merged")
     assert (result["merged"], result["files"]) == (0, 1)
     ours = compute(world, tmp_path, tmp_path / "run", "-")
@@ -102,6 +115,29 @@ def test_base_trained_from_nothing(world, tmp_path):
     tensors = load_file(tmp_path / "merged" / "model.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert len(tensors) == result["tensors"]
+
+
+def test_adapters_on_a_base_without_weights(world, bare, tmp_path):
+    """What such a run drew at random comes again from its seed: in use, exported, merged."""
+    train(world, tmp_path, bare, summary={"tokens": 3}, lora={"r": 2, "alpha": 4})
+    run_folder, export = tmp_path / "run", tmp_path / "export"
+    assert merge(run_folder, tmp_path / "merged", "generation")["merged"] == 2 * 7
+    run(BIN / "f2b-export", "--checkpoint", run_folder, "--format", "peft", "--out", export)
+    unmerged = compute(world, tmp_path, run_folder, "-", "generation")
+    for key, value in compute(world, tmp_path, export, bare, "generation").items():
+        assert torch.equal(value, unmerged[key]), key
+    merged = compute(world, tmp_path, "-", tmp_path / "merged")
+    assert torch.equal(merged["image"], unmerged["image"])
+    assert error(merged["logits"], unmerged["logits"]) < 1e-5
+    assert_transformers_agrees(tmp_path / "merged", merged)
+    losses = [json.loads(line)["loss"] for line in (run_folder / "metrics.jsonl").open()]
+    # the same base once more, from its merged folder: its first loss is the drawn base's
+    merge(run_folder, tmp_path / "base")
+    again = tmp_path / "again"
+    again.mkdir()
+    train(world, again, tmp_path / "base", summary={"tokens": 3}, lora={"r": 2, "alpha": 4})
+    first = json.loads((again / "run" / "metrics.jsonl").open().readline())["loss"]
+    assert first == losses[0]
 
 
 @pytest.mark.parametrize("shape,changes", [
