@@ -180,8 +180,10 @@ static f2b_state_file *open_newest(const char *run_dir, const char *folder,
     if (file) return file;
     if (n <= 0) (void)f2b_fail(F2B_ERR_NOT_FOUND, "%s has no checkpoint", run_dir);
     else
-        (void)f2b_fail(F2B_ERR_FORMAT, "none of the %d checkpoints in %s is sound; restore one from a "
-                       "copy, or start anew in another run folder", n, folder);
+        (void)f2b_fail(F2B_ERR_FORMAT,
+                       "none of the %d checkpoints in %s is sound; restore one from a "
+                       "copy, or start anew in another run folder",
+                       n, folder);
     return NULL;
 }
 

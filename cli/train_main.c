@@ -60,11 +60,11 @@ int main(int argc, char **argv)
     const f2b_option options[] = {
         { "config", "FILE", F2B_OPTION_TEXT, &o.config, "configuration (YAML); see configs/" },
         { "resume", "HOW", F2B_OPTION_TEXT, &o.resume,
-          "auto: go on with the run in run.dir if there is one (default); none: move an earlier run "
-          "aside and start anew; or the PATH of a run or checkpoint to go on from" },
+          "auto: go on with the run in run.dir if there is one (default); none: move an earlier "
+          "run aside and start anew; or the PATH of a run or checkpoint to go on from" },
         { "check", NULL, F2B_OPTION_FLAG, &o.check,
-          "open data and model, print the resolved configuration, counts, memory and a preview of one "
-          "batch, and end" },
+          "open data and model, print the resolved configuration, counts, memory and a preview of "
+          "one batch of each kind, and end" },
         { "profile", NULL, F2B_OPTION_FLAG, &o.profile,
           "print where the time went, op by op, at the end" },
         { "help-config", NULL, F2B_OPTION_FLAG, &o.help_config,

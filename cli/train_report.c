@@ -58,7 +58,8 @@ void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
 static int64_t trained_elements(const f2b_model *model)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < model->parameters.n; i++) n += f2b_numel(model->parameters.items[i].tensor);
+    for (int64_t i = 0; i < model->parameters.n; i++)
+        n += f2b_numel(model->parameters.items[i].tensor);
     return n;
 }
 
@@ -128,7 +129,8 @@ void f2b_train_profile(FILE *out)
     const int n = f2b_profile_rows(&rows);
     double total = 0;
     for (int i = 0; i < n; i++) total += rows[i].seconds;
-    fprintf(out, "%-24s %-8s %10s %10s %7s %10s\n", "op", "", "calls", "seconds", "share", "GFLOP/s");
+    fprintf(out, "%-24s %-8s %10s %10s %7s %10s\n", "op", "", "calls", "seconds", "share",
+            "GFLOP/s");
     for (int i = 0; i < n; i++) {
         const f2b_profile_row *r = &rows[i];
         char rate[32] = "-";
@@ -145,10 +147,14 @@ static void print_memory(const f2b_session *s)
 {
     const f2b_memory_plan *p = &s->memory;
     const struct { const char *name; int64_t bytes; } rows[] = {
-        { f2b_tag_name(F2B_TAG_WEIGHTS), p->weights }, { f2b_tag_name(F2B_TAG_PARAMETERS), p->parameters },
-        { f2b_tag_name(F2B_TAG_GRADIENTS), p->gradients }, { f2b_tag_name(F2B_TAG_OPTIMIZER), p->optimizer },
-        { f2b_tag_name(F2B_TAG_ACTIVATIONS), p->activations }, { f2b_tag_name(F2B_TAG_SCRATCH), p->scratch },
-        { "total", p->total }, { "mapped files", p->mapped },
+        { f2b_tag_name(F2B_TAG_WEIGHTS), p->weights },
+        { f2b_tag_name(F2B_TAG_PARAMETERS), p->parameters },
+        { f2b_tag_name(F2B_TAG_GRADIENTS), p->gradients },
+        { f2b_tag_name(F2B_TAG_OPTIMIZER), p->optimizer },
+        { f2b_tag_name(F2B_TAG_ACTIVATIONS), p->activations },
+        { f2b_tag_name(F2B_TAG_SCRATCH), p->scratch },
+        { "total", p->total },
+        { "mapped files", p->mapped },
     };
     printf("\n# memory (estimate)\n");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

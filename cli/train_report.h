@@ -27,8 +27,8 @@ void f2b_train_step(void *view, const f2b_metrics_row *row, int64_t steps);
 void f2b_train_opening(f2b_progress *progress, const f2b_session *session);
 void f2b_train_summary(const f2b_train_view *view, const f2b_session *session, f2b_status status);
 
-/** --check: resolved configuration, counts of data, memory by tag, preview of the first batch of each
- *  kind, on stdout; trainable.start_from is opened and fitted. */
+/** --check: resolved configuration, counts of data, memory by tag, preview of the first batch of
+ *  each kind, on stdout; trainable.start_from is opened and fitted. */
 f2b_status f2b_train_check(f2b_session *session, f2b_train_view *view) F2B_MUST_USE;
 
 /** --profile: a row per op and direction. */

@@ -26,14 +26,16 @@ static f2b_attribute integer(const char *name, int64_t value)
 
 f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
                                const f2b_parameters *parameters, const f2b_optimizer *optimizer,
-                               const f2b_run_position *position, f2b_state_notify *notify, void *user)
+                               const f2b_run_position *position, f2b_state_notify *notify,
+                               void *user)
 {
     const f2b_method method = f2b_config_method(config);
     char *yaml = f2b_config_write(config), *json = f2b_method_to_json(&method);
     f2b_state_tensor *tensors = f2b_calloc((size_t)parameters->n, sizeof *tensors, F2B_TAG_FILES);
     f2b_status status = yaml && json && tensors ? F2B_OK : F2B_ERR_MEMORY;
     if (status == F2B_OK) {
-        for (int64_t i = 0; i < parameters->n; i++) tensors[i] = tensor_of(parameters, optimizer, i);
+        for (int64_t i = 0; i < parameters->n; i++)
+            tensors[i] = tensor_of(parameters, optimizer, i);
         const f2b_attribute attributes[] = {
             text("config", yaml), text("method", json), text("base_model", base),
             text(F2B_STATE_BASE_PATH, config->model.path),
@@ -78,7 +80,8 @@ static f2b_status read_tensor(f2b_state_file *file, const f2b_parameters *parame
     const f2b_state_tensor *saved = f2b_state_at(file, at);
     char theirs[F2B_SHAPE_TEXT], ours[F2B_SHAPE_TEXT];
     if (!f2b_shape_equal(saved->parameter.ndim, saved->parameter.shape, t->ndim, t->shape))
-        return f2b_fail(F2B_ERR_FORMAT, "%s: %s is %s there and %s here", f2b_state_path(file), t->name,
+        return f2b_fail(F2B_ERR_FORMAT, "%s: %s is %s there and %s here", f2b_state_path(file),
+                        t->name,
                         f2b_shape_text(saved->parameter.ndim, saved->parameter.shape, theirs),
                         f2b_shape_text(t->ndim, t->shape, ours));
     optimizer->updates[i] = saved->updates;
@@ -94,7 +97,8 @@ f2b_status f2b_checkpoint_resume(f2b_state_file *file, const f2b_config *config,
         return f2b_fail(F2B_ERR_FORMAT, "%s has %lld tensors, this run trains %lld",
                         f2b_state_path(file), (long long)f2b_state_count(file),
                         (long long)parameters->n);
-    for (int64_t i = 0; i < parameters->n; i++) F2B_TRY(read_tensor(file, parameters, optimizer, i));
+    for (int64_t i = 0; i < parameters->n; i++)
+        F2B_TRY(read_tensor(file, parameters, optimizer, i));
     f2b_attribute skipped, in_a_row;
     F2B_TRY(f2b_state_attribute(file, "skipped", F2B_ATTRIBUTE_INTEGER, &skipped));
     F2B_TRY(f2b_state_attribute(file, "skipped_in_a_row", F2B_ATTRIBUTE_INTEGER, &in_a_row));

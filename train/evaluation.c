@@ -89,8 +89,9 @@ static f2b_status append(const f2b_evaluation *e, int64_t step, const mean *ar, 
     print_number(a, sizeof a, ar);
     print_number(d, sizeof d, disc);
     FILE *f = fopen(e->path, "a");
-    const bool good = f != NULL && fprintf(f, "{\"step\": %lld, \"loss_ar\": %s, \"loss_disc\": %s}\n",
-                                           (long long)step, a, d) > 0;
+    const bool good =
+        f != NULL && fprintf(f, "{\"step\": %lld, \"loss_ar\": %s, \"loss_disc\": %s}\n",
+                             (long long)step, a, d) > 0;
     if (f == NULL || fclose(f) != 0 || !good)
         return f2b_fail_errno(F2B_ERR_IO, "cannot write %s", e->path);
     return F2B_OK;
@@ -111,7 +112,8 @@ f2b_status f2b_evaluation_run(f2b_evaluation *e, int64_t step, f2b_tensorboard *
     f2b_scalar scalars[2];
     int64_t n = 0;
     if (ar.weight > 0) scalars[n++] = (f2b_scalar){ "eval/loss_ar", (float)(ar.sum / ar.weight) };
-    if (disc.weight > 0) scalars[n++] = (f2b_scalar){ "eval/loss_disc", (float)(disc.sum / disc.weight) };
+    if (disc.weight > 0)
+        scalars[n++] = (f2b_scalar){ "eval/loss_disc", (float)(disc.sum / disc.weight) };
     F2B_TRY(append(e, step, &ar, &disc));
     e->last = step;
     return f2b_tensorboard_write(board, step, scalars, n);

@@ -61,7 +61,7 @@ static int find_source(const f2b_dataset *dataset, const char *name)
     return -1;
 }
 
-/* Lines that do not fit the data of today (a torn one, a source that is gone) say nothing about it. */
+/* Lines that do not fit the data of today (a torn one, a source that is gone) are passed over. */
 static f2b_status check_again(FILE *old, f2b_dataset *dataset)
 {
     char *line = NULL;

@@ -1,7 +1,7 @@
 /*
- * The list of bad records in a run's folder, bad_records.tsv: source, record, kind, detail. A resumed
- * run looks at the records of the list again: those that are still bad count, and each stands there
- * once; those that were mended are used.
+ * The list of bad records in a run's folder, bad_records.tsv: source, record, kind, detail. A
+ * resumed run looks at the records of the list again: those that are still bad count, and each
+ * stands there once; those that were mended are used.
  */
 #ifndef F2B_TRAIN_FAULT_LIST_H
 #define F2B_TRAIN_FAULT_LIST_H
@@ -18,8 +18,8 @@ void f2b_fault_list_free(f2b_fault_list *list);
 void f2b_fault_list_listen(const f2b_fault_entry *entry, void *list);
 
 /**
- * From now on write to run_dir/bad_records.tsv. The records of a list that is there are checked again
- * (without a note to the user), and the file is replaced by one of those that are still bad.
+ * From now on write to run_dir/bad_records.tsv. The records of a list that is there are checked
+ * again (without a note to the user), and the file is replaced by one of those that are still bad.
  * errors  F2B_ERR_IO, F2B_ERR_MEMORY; F2B_ERR_DATA by the fault policy: the old file stays.
  */
 f2b_status f2b_fault_list_open(f2b_fault_list *list, const char *run_dir, f2b_dataset *dataset)

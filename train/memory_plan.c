@@ -27,16 +27,18 @@ static int64_t activation_bytes(const f2b_model *m, int64_t rows, bool checkpoin
     return rows * (kept + running);
 }
 
-f2b_memory_plan f2b_memory_plan_make(const f2b_model *m, const f2b_config *config, int64_t available)
+f2b_memory_plan f2b_memory_plan_make(const f2b_model *m, const f2b_config *config,
+                                     int64_t available)
 {
     f2b_memory_plan p = { 0 };
     add_tensors(&p, m);
     const int64_t rows = config->train.micro_batch_tokens;
     const int64_t fixed = p.weights + p.parameters + p.gradients + p.optimizer;
     p.scratch = ((int64_t)16 << 20) + ((int64_t)8 << 20) + m->config.text.intermediate * 1024 * 4;
-    p.checkpoint_layers = config->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER ||
-                          (config->train.activation_checkpointing == F2B_CHECKPOINTING_AUTO &&
-                           fixed + p.scratch + activation_bytes(m, rows, false) > available * 7 / 10);
+    p.checkpoint_layers =
+        config->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER ||
+        (config->train.activation_checkpointing == F2B_CHECKPOINTING_AUTO &&
+         fixed + p.scratch + activation_bytes(m, rows, false) > available * 7 / 10);
     p.activations = activation_bytes(m, rows, p.checkpoint_layers);
     p.total = fixed + p.scratch + p.activations;
     return p;
@@ -62,9 +64,10 @@ static int64_t read_number(const char *path, const char *key)
 
 int64_t f2b_memory_available(void)
 {
-    int64_t available = read_number("/proc/meminfo", "MemAvailable") * 1024;
+    const int64_t free_kib = read_number("/proc/meminfo", "MemAvailable");
+    int64_t available = free_kib >= 0 ? free_kib * 1024 : INT64_MAX / 16;
     const int64_t limit = read_number("/sys/fs/cgroup/memory.max", NULL);
     const int64_t used = read_number("/sys/fs/cgroup/memory.current", NULL);
     if (limit > 0 && used >= 0 && limit - used < available) available = limit - used;
-    return available > 0 ? available : INT64_MAX / 16;
+    return available;
 }

@@ -20,12 +20,14 @@ f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_con
     case F2B_WEIGHTS_INT8:
     case F2B_WEIGHTS_NF4: break;
     }
-    return f2b_fail(F2B_ERR_UNSUPPORTED, "model.weights: int8 and nf4 have no kernels in this build; "
+    return f2b_fail(F2B_ERR_UNSUPPORTED,
+                    "model.weights: int8 and nf4 have no kernels in this build; "
                     "use bf16, f16 or f32");
 }
 
 /* The ids of the tokenizer's normal pieces that the model has embeddings for. */
-static f2b_status normal_pieces(const f2b_tokenizer *tokenizer, int64_t rows, int32_t **ids, int64_t *n)
+static f2b_status normal_pieces(const f2b_tokenizer *tokenizer, int64_t rows, int32_t **ids,
+                                int64_t *n)
 {
     const int64_t pieces = f2b_tokenizer_pieces(tokenizer);
     *n = 0;
@@ -34,8 +36,8 @@ static f2b_status normal_pieces(const f2b_tokenizer *tokenizer, int64_t rows, in
     for (int64_t i = 0; i < pieces && i < rows; i++)
         if (f2b_tokenizer_piece_type(tokenizer, (int32_t)i) == F2B_PIECE_NORMAL)
             (*ids)[(*n)++] = (int32_t)i;
-    return *n > 0 ? F2B_OK : f2b_fail(F2B_ERR_FORMAT, "summary.init: vocabulary: the tokenizer has no "
-                                      "normal pieces");
+    if (*n > 0) return F2B_OK;
+    return f2b_fail(F2B_ERR_FORMAT, "summary.init: vocabulary: the tokenizer has no normal pieces");
 }
 
 f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f2b_device device,
@@ -44,12 +46,14 @@ f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f
     f2b_model_options o;
     const f2b_model_config *sizes = f2b_model_folder_config(folder);
     if (f2b_model_setup_options(config, sizes, device, &o) != F2B_OK) return NULL;
-    F2B_RETURN_NULL_IF(!sizes->has_vision, F2B_ERR_CONFIG, "%s is a language model without a vision "
-                       "tower; give model.vision_path or a LLaVA folder", config->model.path);
+    F2B_RETURN_NULL_IF(!sizes->has_vision, F2B_ERR_CONFIG,
+                       "%s is a language model without a vision tower; give model.vision_path or "
+                       "a LLaVA folder", config->model.path);
     const f2b_weight_file file = f2b_folder_weights(folder);
     if (f2b_model_folder_has_weights(folder)) o.file = &file;
     int32_t *ids = NULL;
-    if (config->summary.init == F2B_SUMMARY_INIT_VOCABULARY && o.method.forward != F2B_FORWARD_BASE) {
+    if (config->summary.init == F2B_SUMMARY_INIT_VOCABULARY &&
+        o.method.forward != F2B_FORWARD_BASE) {
         F2B_CHECK(tokenizer != NULL);
         if (normal_pieces(tokenizer, sizes->text.vocab, &ids, &o.n_init_ids) != F2B_OK) {
             f2b_free(ids);

@@ -1,6 +1,6 @@
 /*
- * From a configuration to the model it trains: the base folder, storage and compute types, adapters,
- * summary tokens.
+ * From a configuration to the model it trains: the base folder, storage and compute types,
+ * adapters, summary tokens.
  */
 #ifndef F2B_TRAIN_MODEL_SETUP_H
 #define F2B_TRAIN_MODEL_SETUP_H
@@ -18,8 +18,8 @@ f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_con
 /**
  * Build the model from the opened base folder (which must outlive it).
  * tokenizer  read for summary.init: vocabulary alone; may be NULL otherwise.
- * errors     those of the folder and the builder; F2B_ERR_CONFIG where the base is a plain Llama and
- *            the method needs a tower.
+ * errors     those of the folder and the builder; F2B_ERR_CONFIG where the base is a plain Llama
+ *            and the method needs a tower.
  */
 f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f2b_device device,
                            const f2b_tokenizer *tokenizer);

@@ -54,7 +54,8 @@ void f2b_optimizer_clear_gradients(const f2b_parameters *parameters)
     }
 }
 
-double f2b_learning_rate_factor(f2b_lr_scheduler scheduler, double warmup_ratio, int64_t s, int64_t T)
+double f2b_learning_rate_factor(f2b_lr_scheduler scheduler, double warmup_ratio, int64_t s,
+                                int64_t T)
 {
     const double warmup = ceil(warmup_ratio * (double)T);
     if ((double)s < warmup) return (double)s / warmup;
@@ -85,8 +86,8 @@ static void keep_temperature(const f2b_parameter *p)
     if (p->group == F2B_GROUP_TEMPERATURE && log_temperature[0] < least) log_temperature[0] = least;
 }
 
-f2b_status f2b_optimizer_update(f2b_optimizer *o, const f2b_config *config, int64_t s, int64_t steps,
-                                f2b_update *out)
+f2b_status f2b_optimizer_update(f2b_optimizer *o, const f2b_config *config, int64_t s,
+                                int64_t steps, f2b_update *out)
 {
     const double factor = f2b_learning_rate_factor(config->train.lr_scheduler,
                                                    config->train.warmup_ratio, s, steps);

@@ -25,7 +25,8 @@ void f2b_optimizer_clear_gradients(const f2b_parameters *parameters);
  * The factor of the peak learning rate at update s (from 0) of T: linear from 0 over
  * ceil(warmup_ratio * T) updates, then cosine or linear to 0 at s = T, or constant.
  */
-double f2b_learning_rate_factor(f2b_lr_scheduler scheduler, double warmup_ratio, int64_t s, int64_t T);
+double f2b_learning_rate_factor(f2b_lr_scheduler scheduler, double warmup_ratio, int64_t s,
+                                int64_t T);
 
 /** What one update did. */
 typedef struct f2b_update {
@@ -35,8 +36,8 @@ typedef struct f2b_update {
 } f2b_update;
 
 /**
- * Update s (from 0) of `steps`: clip by the norm over all gradients, AdamW on each tensor that has a
- * gradient; weight decay on those marked for it; log_temperature is kept at ln 0.01 or above.
+ * Update s (from 0) of `steps`: clip by the norm over all gradients, AdamW on each tensor that has
+ * a gradient; weight decay on those marked for it; log_temperature is kept at ln 0.01 or above.
  * Gradients stay as they are.
  */
 f2b_status f2b_optimizer_update(f2b_optimizer *optimizer, const f2b_config *config, int64_t s,

@@ -21,9 +21,9 @@ f2b_run_folder *f2b_run_folder_open(const char *path);
 void f2b_run_folder_close(f2b_run_folder *folder);
 
 /**
- * Move what a run left in the folder (checkpoints, logs, configuration, event files; the lock stays)
- * into a new folder before-<N> in it, which is a run folder of its own: nothing is deleted. Cut
- * short, it leaves the checkpoints where they were, for they go last.
+ * Move what a run left in the folder (checkpoints, logs, configuration, event files; the lock
+ * stays) into a new folder before-<N> in it, which is a run folder of its own: nothing is deleted.
+ * Cut short, it leaves the checkpoints where they were, for they go last.
  * moved   the new folder's path, for f2b_free; NULL where there was nothing to move.
  * errors  F2B_ERR_IO, F2B_ERR_MEMORY.
  */

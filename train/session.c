@@ -56,9 +56,11 @@ static f2b_status compare_base(const f2b_session *s, const f2b_trained *start,
     if (base == NULL) return f2b_last_status();
     if (strcmp(base, f2b_trained_base_fingerprint(start)) == 0) return F2B_OK;
     const char *path = f2b_trained_base_path(start);
-    char *text = f2b_sprintf(F2B_TAG_OTHER, "warning: trainable.start_from %s was trained on another "
-                             "base model (%s) than %s", s->config->trainable.start_from,
-                             path != NULL ? path : "unknown", s->config->model.path);
+    char *text = f2b_sprintf(F2B_TAG_OTHER,
+                             "warning: trainable.start_from %s was trained on another "
+                             "base model (%s) than %s",
+                             s->config->trainable.start_from, path != NULL ? path : "unknown",
+                             s->config->model.path);
     if (text == NULL) return F2B_ERR_MEMORY;
     note(user, text);
     f2b_free(text);
@@ -101,7 +103,10 @@ static bool asked_to_stop(void *context)
     return v->stop(v->user);
 }
 
-static f2b_tokens tokens_of(const f2b_sequence *s) { return (f2b_tokens){ s->ids, s->labels, s->n }; }
+static f2b_tokens tokens_of(const f2b_sequence *s)
+{
+    return (f2b_tokens){ s->ids, s->labels, s->n };
+}
 
 f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
                             bool (*stop)(void *user), void *user, f2b_step_result *result)
@@ -112,8 +117,9 @@ f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
     if (samples == NULL) return F2B_ERR_MEMORY;
     for (int64_t i = 0; i < batch->n; i++) {
         const f2b_sample *from = &batch->samples[i];
-        samples[i] = (f2b_step_sample){ tokens_of(&from->conversation), tokens_of(&from->image_prompt),
-                                        tokens_of(&from->caption_prompt), from->pixels != NULL };
+        samples[i] =
+            (f2b_step_sample){ tokens_of(&from->conversation), tokens_of(&from->image_prompt),
+                               tokens_of(&from->caption_prompt), from->pixels != NULL };
     }
     const f2b_step_input input = {
         .autoregressive = batch->kind != F2B_BATCH_CAPTION,

@@ -54,7 +54,8 @@ static f2b_status set_aside(const run *r)
 {
     char *moved;
     F2B_TRY(f2b_run_folder_set_aside(r->folder, &moved));
-    if (moved != NULL) note(r, "moved the earlier run in %s to %s", r->session->config->run.dir, moved);
+    if (moved != NULL)
+        note(r, "moved the earlier run in %s to %s", r->session->config->run.dir, moved);
     f2b_free(moved);
     return F2B_OK;
 }
@@ -86,8 +87,8 @@ static f2b_status resume(run *r, const char *path)
     r->saved = r->at.step;
     if (r->at.step < r->session->steps) return F2B_OK;
     /* The run's last save may have been cut short, and no other one comes. */
-    return f2b_state_settle(r->session->config->run.dir, r->at.step, (int)r->session->config->run.keep,
-                            r->events->note, r->events->user);
+    return f2b_state_settle(r->session->config->run.dir, r->at.step,
+                            (int)r->session->config->run.keep, r->events->note, r->events->user);
 }
 
 static f2b_status find_start(run *r, f2b_resume mode, const char *path)
@@ -215,7 +216,8 @@ static f2b_status evaluate(const run *r)
     if (r->evaluation == NULL || r->at.step == 0 ||
         r->at.step % r->session->config->run.eval_every != 0)
         return F2B_OK;
-    return f2b_evaluation_run(r->evaluation, r->at.step, r->board, r->events->stop, r->events->user);
+    return f2b_evaluation_run(r->evaluation, r->at.step, r->board, r->events->stop,
+                              r->events->user);
 }
 
 static f2b_status one_step(run *r)
@@ -232,9 +234,11 @@ static f2b_status one_step(run *r)
     F2B_TRY(status);
     if (r->at.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW) {
         F2B_TRY(save(r));
-        return f2b_fail(F2B_ERR_NUMBERS, "loss or gradient was not finite in %d steps in a row (last "
+        return f2b_fail(F2B_ERR_NUMBERS,
+                        "loss or gradient was not finite in %d steps in a row (last "
                         "step %lld); lower train.learning_rate, or look at the samples "
-                        "(run.log_sample_ids)", MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
+                        "(run.log_sample_ids)",
+                        MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
     }
     F2B_TRY(evaluate(r));
     return c->run.save_every > 0 && r->at.step % c->run.save_every == 0 ? save(r) : F2B_OK;

@@ -43,8 +43,8 @@ f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
                               void (*note)(void *user, const char *text), void *user);
 void f2b_session_close(f2b_session *session);
 
-/** Load the values of trainable.start_from, if it is set: what a run does that is not resumed. `note`
- *  hears of damaged checkpoints that were passed over, and of another base model than this one.
+/** Load the values of trainable.start_from, if it is set: what a run does that is not resumed.
+ *  `note` hears of damaged checkpoints that were passed over, and of another base model than this.
  *  errors  those of f2b_trained_open and f2b_trained_load. */
 f2b_status f2b_session_start_from(f2b_session *session, void (*note)(void *user, const char *text),
                                   void *user) F2B_MUST_USE;
@@ -55,9 +55,10 @@ f2b_status f2b_session_start_from(f2b_session *session, void (*note)(void *user,
  * F2B_RESUME_NONE what is there is moved aside (into before-<N>) and the run starts anew, with
  * F2B_RESUME_PATH `path` (a checkpoint or a run) is continued; where that is not of the run folder
  * itself, a run in it is moved aside.
- * errors  F2B_ERR_STOPPED after a stop with the state saved; F2B_ERR_NUMBERS after ten steps in a row
- *         with non-finite loss or gradients (the state is saved); F2B_ERR_DATA for unusable data and
- *         F2B_ERR_MEMORY (the state is saved where that can be); F2B_ERR_BUSY; those of the parts.
+ * errors  F2B_ERR_STOPPED after a stop with the state saved; F2B_ERR_NUMBERS after ten steps in a
+ *         row with non-finite loss or gradients (the state is saved); F2B_ERR_DATA for unusable
+ *         data and F2B_ERR_MEMORY (the state is saved where that can be); F2B_ERR_BUSY; those of
+ *         the parts.
  */
 f2b_status f2b_train_run(f2b_session *session, f2b_resume resume, const char *path,
                          const f2b_trainer_events *events) F2B_MUST_USE;

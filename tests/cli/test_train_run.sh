@@ -75,6 +75,27 @@ train --resume "$work/nowhere"
 expect 3 "$work/nowhere holds no checkpoint" '--resume of nothing'
 message 'nothing to resume'
 
+# A base with weights, a run on it, and new runs from what that trained: from the run and from its
+# export, which is the same start.
+train --quiet train.steps=2 run.dir="$work/base-run" method.forward=base method.loss=autoregressive \
+    trainable.language_model=full trainable.projector=true trainable.vision_tower=true
+expect 0 '' 'a base from nothing'
+"$bin/f2b-export" --checkpoint "$work/base-run" --format merged --out "$work/base" --quiet >"$work/out" ||
+    fail 'f2b-export --format merged'
+train --quiet model.path="$work/base" run.dir="$work/first" train.steps=4
+"$bin/f2b-export" --checkpoint "$work/first" --format peft --out "$work/export" --quiet >"$work/out" ||
+    fail 'f2b-export --format peft'
+for from in "$work/first" "$work/export"; do
+    train --quiet model.path="$work/base" run.dir="$work/from-$(basename "$from")" train.steps=3 \
+        trainable.start_from="$from"
+    expect 0 '' "trainable.start_from=$from"
+done
+"$tools/state_compare" "$work/from-first" "$work/from-export" ||
+    fail 'start_from an export: other bits'
+train --check train.steps=3 trainable.start_from="$work/first"
+expect 0 "warning: trainable.start_from $work/first was trained on another base model" \
+    'start_from on another base'
+
 # Signals: each saves and ends with 75, and the run goes on where it was.
 start() {
     "$bin/f2b-train" --config "$work/run.yaml" train.steps=100000 run.save_every=0 "$@" \

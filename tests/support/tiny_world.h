@@ -1,7 +1,7 @@
 /*
- * The smallest world that a run can train on: the toy world with 24 images and a model of two layers,
- * and a configuration run.yaml that has all three kinds of batch, dropout, and GradCache. A step takes
- * milliseconds.
+ * The smallest world that a run can train on: the toy world with 24 images and a model of two
+ * layers, and a configuration run.yaml that has all three kinds of batch, dropout, and GradCache. A
+ * step takes milliseconds.
  */
 #ifndef F2B_TESTS_SUPPORT_TINY_WORLD_H
 #define F2B_TESTS_SUPPORT_TINY_WORLD_H

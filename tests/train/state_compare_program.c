@@ -1,6 +1,7 @@
 /*
- * state_compare A B: whether two checkpoints (or the newest of two runs) hold the same step, the same
- * tensors, moments and counts, bit for bit. Exit 0: they do; 1: they do not, and where; 2: trouble.
+ * state_compare A B: whether two checkpoints (or the newest of two runs) hold the same step, and
+ * the same tensors, moments and counts, bit for bit. Exit 0: they do; 1: they do not, and where;
+ * 2: trouble.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,12 +54,14 @@ int main(int argc, char **argv)
     f2b_state_file *a = f2b_state_open(argv[1], NULL, NULL);
     f2b_state_file *b = a != NULL ? f2b_state_open(argv[2], NULL, NULL) : NULL;
     int result = b != NULL ? 0 : trouble();
-    if (b != NULL && (f2b_state_step(a) != f2b_state_step(b) || f2b_state_count(a) != f2b_state_count(b))) {
-        printf("step %" PRId64 " with %" PRId64 " tensors against step %" PRId64 " with %" PRId64 "\n",
-               f2b_state_step(a), f2b_state_count(a), f2b_state_step(b), f2b_state_count(b));
+    if (b != NULL &&
+        (f2b_state_step(a) != f2b_state_step(b) || f2b_state_count(a) != f2b_state_count(b))) {
+        printf("%" PRId64 " tensors of step %" PRId64 " against %" PRId64 " of %" PRId64 "\n",
+               f2b_state_count(a), f2b_state_step(a), f2b_state_count(b), f2b_state_step(b));
         result = 1;
     }
-    for (int64_t i = 0; result == 0 && i < f2b_state_count(a); i++) result = compare_tensor(a, b, i);
+    for (int64_t i = 0; result == 0 && i < f2b_state_count(a); i++)
+        result = compare_tensor(a, b, i);
     if (b != NULL) f2b_state_close(b);
     if (a != NULL) f2b_state_close(a);
     return result;

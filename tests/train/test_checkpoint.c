@@ -38,7 +38,8 @@ static f2b_config *config_with(const char *const *overrides, int n)
 
 static void add(f2b_parameters *list, const char *name, int64_t rows, float first)
 {
-    f2b_tensor *t = f2b_tensor_new(F2B_HOST, F2B_F32, 2, (int64_t[]){ rows, 3 }, F2B_TAG_PARAMETERS);
+    f2b_tensor *t =
+        f2b_tensor_new(F2B_HOST, F2B_F32, 2, (int64_t[]){ rows, 3 }, F2B_TAG_PARAMETERS);
     assert_non_null(t);
     for (int64_t i = 0; i < f2b_numel(t); i++) ((float *)t->data)[i] = first + (float)i / 7;
     assert_int_equal(f2b_parameters_add(list, t, name, F2B_GROUP_LORA, true), F2B_OK);
@@ -133,7 +134,8 @@ static void refuses_other_settings(void **state)
     f2b_parameters list = registry(1);
     f2b_optimizer *o = optimizer_of(&list, 1);
     save(config, &list, o, (f2b_run_position){ 3, 0, 0 });
-    refused(config, "base-2", &list, F2B_ERR_CONFIG, "another base model (base-1) than /somewhere/base");
+    refused(config, "base-2", &list, F2B_ERR_CONFIG,
+            "another base model (base-1) than /somewhere/base");
     static const struct { const char *set, *words; } settings[] = {
         { "train.learning_rate=0.5", "train.learning_rate was 0.0002, is now 0.5" },
         { "train.steps=11", "train.steps was 10, is now 11" },
@@ -149,9 +151,10 @@ static void refuses_other_settings(void **state)
         refused(now, "base-1", &list, F2B_ERR_CONFIG, settings[i].words);
         f2b_config_free(now);
     }
-    const char *const harmless[] = { "run.save_every=1", "run.keep=9", "run.log_every=5", "data.workers=0",
-                                     "train.activation_checkpointing=layer", "model.path=/moved",
-                                     "data.bad_records=error", "data.max_bad_fraction=0.5" };
+    const char *const harmless[] = {
+        "run.save_every=1", "run.keep=9", "run.log_every=5", "data.workers=0",
+        "train.activation_checkpointing=layer", "model.path=/moved", "data.bad_records=error",
+        "data.max_bad_fraction=0.5" };
     f2b_config *now = config_with(harmless, sizeof harmless / sizeof *harmless);
     f2b_run_position at;
     if (resume(now, "base-1", &list, o, &at) != F2B_OK) fail_msg("%s", f2b_last_error());
@@ -175,7 +178,8 @@ static void refuses_other_tensors(void **state)
     add(&shaped, "z.lora_A", 2, 0);
     add(&shaped, "summary_tokens", 5, 0);
     add(&shaped, "a.lora_B", 1, 0);
-    refused(config, "base-1", &shaped, F2B_ERR_FORMAT, "summary_tokens is [4, 3] there and [5, 3] here");
+    refused(config, "base-1", &shaped, F2B_ERR_FORMAT,
+            "summary_tokens is [4, 3] there and [5, 3] here");
     f2b_parameters named = { 0 };
     add(&named, "z.lora_A", 2, 0);
     add(&named, "summary_tokens", 4, 0);

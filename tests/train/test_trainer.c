@@ -139,7 +139,8 @@ static void ten_in_a_row_end_the_run(void **state)
     f2b_session *s = open_run("ten", "run.save_every=0", NULL, NULL);
     ((float *)find(s, "summary_tokens")->data)[0] = INFINITY;
     ((float *)find(s, LAYER "generation.lora_A")->data)[0] = INFINITY;
-    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_NUMBERS, "not finite in 10 steps");
+    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_NUMBERS,
+           "not finite in 10 steps");
     int64_t at;
     assert_int_equal(steps_seen, 10);
     assert_int_equal(updates_of("ten", LAYER "compression.lora_B", &at), 0);
@@ -184,14 +185,16 @@ static void starts_from_what_was_trained(void **state)
     }
     char *from = f2b_sprintf(F2B_TAG_OTHER, "trainable.start_from=%s/first", folder);
     f2b_session *s = open_run("third", "trainable.language_model=frozen", from, NULL);
-    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_FORMAT, "has no place in this model");
+    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_FORMAT,
+           "has no place in this model");
     f2b_session_close(s);
     s = open_run("third", "summary.tokens=5", from, NULL);
     expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_FORMAT, "summary_tokens");
     f2b_session_close(s);
     f2b_free(from);
     s = open_run("third", "trainable.start_from=/tmp/f2b-not-there", NULL, NULL);
-    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_NOT_FOUND, "trainable.start_from");
+    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_NOT_FOUND,
+           "trainable.start_from");
     f2b_session_close(s);
 }
 
@@ -203,7 +206,8 @@ static void resumes_without_its_start(void **state)
     train(open_run("gone", "train.steps=2", NULL, NULL));
     f2b_session *s = open_run("next", from, NULL, NULL);
     stop_after = 2;
-    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_STOPPED, "stopped after step 2");
+    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_STOPPED,
+           "stopped after step 2");
     f2b_session_close(s);
     char *gone = f2b_path_join(folder, "gone");
     assert_int_equal(f2b_folder_remove(gone), F2B_OK);
@@ -256,21 +260,24 @@ static void earlier_runs_are_kept(void **state)
     (void)state;
     train(open_run("a", "train.steps=2", NULL, NULL));
     f2b_session *s = open_run("a", "train.steps=3", NULL, NULL);
-    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_CONFIG, "train.steps was 2, is now 3");
+    expect(f2b_train_run(s, F2B_RESUME_AUTO, NULL, &events), F2B_ERR_CONFIG,
+           "train.steps was 2, is now 3");
     f2b_session_close(s);
     s = open_run("a", "train.steps=3", NULL, NULL);
     expect(f2b_train_run(s, F2B_RESUME_NONE, NULL, &events), F2B_OK, "");
     assert_non_null(strstr(notes, "/a/before-1"));
     f2b_session_close(s);
-    assert_true(there("a/before-1/checkpoints/step-00000002") && there("a/before-1/metrics.jsonl") &&
-                there("a/before-1/config.yaml") && there("a/checkpoints/step-00000003"));
+    assert_true(there("a/before-1/checkpoints/step-00000002") &&
+                there("a/before-1/metrics.jsonl") && there("a/before-1/config.yaml") &&
+                there("a/checkpoints/step-00000003"));
     assert_false(there("a/before-1/lock"));
     train(open_run("b", "train.steps=3", NULL, NULL));
     char *from = f2b_path_join(folder, "a/before-1");
     s = open_run("b", "train.steps=2", NULL, NULL);
     expect(f2b_train_run(s, F2B_RESUME_PATH, from, &events), F2B_OK, "");
     f2b_session_close(s);
-    assert_true(there("b/before-1/checkpoints/step-00000003") && there("b/checkpoints/step-00000002"));
+    assert_true(there("b/before-1/checkpoints/step-00000003") &&
+                there("b/checkpoints/step-00000002"));
     f2b_free(from);
 }
 

@@ -1,4 +1,4 @@
-/* tiny_world DIR: writes the tiny world (tests/support/tiny_world.h) for tests that run programs. */
+/* tiny_world DIR: writes the tiny world (support/tiny_world.h) for tests that run programs. */
 #include <stdio.h>
 
 #include "tests/support/tiny_world.h"
