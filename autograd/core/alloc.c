@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@ enum { KEEP_BLOCKS = 1 };
 #define HEADER ((size_t)64)
 #define MAGIC 0xF2B0A110C8EADE12u
 #define KEEP_FROM ((size_t)1 << 16)         /* smaller blocks are malloc's business */
-#define HUGE_FROM ((size_t)1 << 22)         /* from here on ask for huge pages */
+#define MAP_FROM ((size_t)1 << 20)          /* from here on blocks are maps of their own: what is given
+                                               back leaves no hole in malloc's heap */
+#define HUGE_PAGE ((size_t)1 << 21)
 enum { CLASSES = 8 * 48 };                  /* eight classes an octave: at most 1/8 is wasted */
 
 typedef struct header {
@@ -78,14 +81,37 @@ static int size_class(size_t *bytes)
     return index < CLASSES ? index : -1;
 }
 
-static void *system_block(size_t bytes)
+static size_t mapped_bytes(size_t bytes) { return (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1); }
+
+/* Aligned to a huge page: map one page more and give the edges back. */
+static void *map_block(size_t bytes)
 {
-    const size_t align = bytes >= HUGE_FROM ? (size_t)1 << 21 : 64;
-    if (bytes > SIZE_MAX - 2 * align) return NULL;
-    const size_t rounded = (bytes + align - 1) & ~(align - 1);
-    void *block = aligned_alloc(align, rounded);
-    if (block != NULL && bytes >= HUGE_FROM) (void)madvise(block, rounded, MADV_HUGEPAGE);
+    const size_t length = mapped_bytes(bytes);
+    char *raw = mmap(NULL, length + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw == MAP_FAILED) return NULL;
+    char *block = (char *)(((uintptr_t)raw + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    if (block > raw) (void)munmap(raw, (size_t)(block - raw));
+    const size_t after = (size_t)(raw + HUGE_PAGE - block);
+    if (after > 0) (void)munmap(block + length, after);
+    if (bytes >= 2 * HUGE_PAGE) (void)madvise(block, length, MADV_HUGEPAGE);
     return block;
+}
+
+/* `capacity` bytes behind a header. Builds that keep nothing leave all to malloc, which
+ * AddressSanitizer watches. */
+static bool is_mapped(size_t capacity) { return KEEP_BLOCKS && capacity >= MAP_FROM; }
+
+static header *system_block(size_t capacity)
+{
+    if (is_mapped(capacity)) return map_block(HEADER + capacity);
+    const size_t rounded = (HEADER + capacity + 63) & ~(size_t)63;
+    return aligned_alloc(64, rounded);
+}
+
+static void system_free(header *h)
+{
+    if (is_mapped(h->capacity)) (void)munmap(h, mapped_bytes(HEADER + h->capacity));
+    else free(h);
 }
 
 /* Called with the lock held: give back kept blocks, the largest first, until `room` bytes or fewer stay. */
@@ -96,7 +122,7 @@ static void trim_to(int64_t room)
             header *h = kept[c];
             kept[c] = h->next;
             kept_bytes -= (int64_t)h->capacity;
-            free(h);
+            system_free(h);
         }
     }
 }
@@ -128,10 +154,10 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
         kept[class] = h->next;
         kept_bytes -= (int64_t)h->capacity;
     }
-    if (h == NULL) h = system_block(HEADER + capacity);
+    if (h == NULL) h = system_block(capacity);
     if (h == NULL) {
         trim_to(0);
-        h = system_block(HEADER + capacity);
+        h = system_block(capacity);
     }
     if (h != NULL) {
         *h = (header){ .magic = MAGIC, .bytes = bytes, .capacity = capacity, .tag = tag,
@@ -175,7 +201,7 @@ void f2b_free(void *block)
     pthread_mutex_unlock(&lock);
     if (h != NULL) {
         h->magic = 0;
-        free(h);
+        system_free(h);
     }
 }
 
