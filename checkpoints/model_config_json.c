@@ -238,6 +238,8 @@ f2b_status f2bi_model_config_read(const char *folder, const char *vision_folder,
     char *path = f2b_path_join(folder, "config.json");
     if (!path) return f2b_last_status();
     json_t *root = f2bi_json_load(path, MAX_CONFIG_BYTES);
+    if (!root && f2b_last_status() == F2B_ERR_NOT_FOUND)
+        (void)f2b_fail(F2B_ERR_NOT_FOUND, "%s: not a model folder: there is no %s", folder, path);
     f2bi_json_reader r = { path, root ? F2B_OK : f2b_last_status() };
     if (root) read_root(&r, root, vision_folder, config);
     const char *aspect = r.status == F2B_OK

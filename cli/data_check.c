@@ -159,7 +159,7 @@ static void print_shares(const f2b_dataset *d)
 static f2b_status check(const char *path, const char *list, const f2b_arguments *arguments)
 {
     f2b_config *config =
-        f2b_config_load(path, (const char *const *)arguments->operands, arguments->n_operands);
+        f2b_config_load_data(path, (const char *const *)arguments->operands, arguments->n_operands);
     if (config == NULL) return f2b_last_status();
     findings found = { 0 };
     f2b_model_config model;

@@ -134,7 +134,9 @@ static void print_for_people(const f2b_preview *p, const f2b_config *config,
 static f2b_status write_image(const f2b_preview *p, const f2b_dataset *d, const char *path)
 {
     if (p->sample.pixels == NULL)
-        return f2b_fail(F2B_ERR_USAGE, "%s has no image to write to %s", p->sample.id, path);
+        return p->note != NULL
+                   ? f2b_fail(F2B_ERR_DATA, "%s: %s", p->sample.id, p->note)
+                   : f2b_fail(F2B_ERR_USAGE, "%s has no image to write to %s", p->sample.id, path);
     const int size = f2b_dataset_settings(d)->image.size;
     return f2b_image_write_png(path, p->sample.pixels, size, size);
 }
@@ -151,6 +153,9 @@ static f2b_status show(const preview_options *o, const f2b_config *config)
     if (status == F2B_OK && o->json) status = print_json(&p);
     else if (status == F2B_OK)
         print_for_people(&p, config, &model, f2b_dataset_tokenizer(d));
+    if (status == F2B_OK && p.note != NULL)
+        fprintf(stderr, "f2b-data preview: %s is shown without its image, training leaves it out: %s\n",
+                o->sample, p.note);
     f2b_preview_clear(&p);
     f2b_dataset_free(d);
     return status;
@@ -181,7 +186,7 @@ int f2b_data_preview(int argc, char **argv)
     int exit_code;
     if (!f2b_options_parse(&command, argc, argv, &arguments, &exit_code)) return exit_code;
     f2b_config *config =
-        f2b_config_load(o.config, (const char *const *)arguments.operands, arguments.n_operands);
+        f2b_config_load_data(o.config, (const char *const *)arguments.operands, arguments.n_operands);
     const f2b_status status = config != NULL ? show(&o, config) : f2b_last_status();
     f2b_config_free(config);
     return f2b_exit_with(command.name, status);

@@ -117,10 +117,15 @@ typedef struct f2b_config {
  *              on error.
  * errors       F2B_ERR_CONFIG with "file:line: " for broken YAML, unknown keys (with the nearest
  *              valid one), duplicate keys, values of the wrong type or out of range, missing keys,
- *              and settings that contradict each other. F2B_ERR_NOT_FOUND, F2B_ERR_IO,
+ *              and settings that contradict each other, and for a file that cannot be read.
  *              F2B_ERR_MEMORY.
  */
 f2b_config *f2b_config_load(const char *path, const char *const *overrides, int64_t n_overrides);
+
+/** As f2b_config_load, for looking at data without training on them: run.dir may be missing (NULL),
+ *  and a loss that has no data is no error: method.loss becomes the one that has. */
+f2b_config *f2b_config_load_data(const char *path, const char *const *overrides,
+                                 int64_t n_overrides);
 
 /** As f2b_config_load for a text at hand: `name` is what messages call it, `folder` (absolute) is
  *  what its relative paths are relative to. */

@@ -78,6 +78,13 @@ static f2b_status check_data(const f2b_config *c, const f2bi_place *places)
     return F2B_OK;
 }
 
+void f2bi_config_drop_loss(f2b_config *c)
+{
+    const bool captions = c->data.captions.n > 0 || c->data.conversation_captions.n > 0;
+    if (c->data.conversations.n > 0 && !captions) c->method.loss = F2B_LOSS_AUTOREGRESSIVE;
+    if (c->data.conversations.n == 0 && captions) c->method.loss = F2B_LOSS_CONTRASTIVE;
+}
+
 static f2b_status check_sources(const f2b_config *c, const f2bi_place *places)
 {
     for (int i = 0; i < f2bi_n_fields; i++) {

@@ -51,7 +51,8 @@ const f2bi_field f2bi_fields[] = {
           "vision tower compresses, one pass (Table 7). base: no compression, all image tokens, "
           "as LLaVA itself is trained." },
     { "method.loss", F2BI_CHOICE, AT(method.loss), "both", "both|autoregressive|contrastive",
-      .help = "Which losses train (Table 5). Data that the loss does not use is not sampled." },
+      .help = "Which losses train (Table 5). Data that the loss does not use is not sampled. "
+              "`forward: base` has the autoregressive loss alone, its default there." },
     { "method.adapters", F2BI_CHOICE, AT(method.adapters), "stage", "stage|single",
       .help = "An adapter for each pass, or one for both (Table 6), with half the parameters." },
     { "method.temperature", F2BI_NUMBER, AT(method.temperature), "0.02", "learned", .min = 0,

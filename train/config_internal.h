@@ -93,6 +93,9 @@ bool f2bi_is_null(const char *text);
 bool f2bi_choice_at(const char *choices, int i, char *word);
 int f2bi_choice_find(const char *choices, const char *word);
 
+/** A loss without data is no error for who looks at data alone. */
+void f2bi_config_drop_loss(f2b_config *config);
+
 /** The checks across fields; places[i] is where field i was set. */
 F2B_MUST_USE f2b_status f2bi_config_check(const f2b_config *config, const f2bi_place *places);
 

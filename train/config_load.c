@@ -17,6 +17,7 @@ enum { MAX_BYTES = 1 << 17 };
 
 typedef struct loader {
     f2b_config *config;
+    bool data_only;                     /* nothing is trained with it */
     f2bi_place places[F2BI_MAX_FIELDS]; /* by field: where its value was set */
 } loader;
 
@@ -261,7 +262,8 @@ static f2b_status read_defaults(loader *load)
 static f2b_status check_required(const loader *load, const char *name)
 {
     for (int i = 0; i < f2bi_n_fields; i++)
-        if (f2bi_fields[i].fallback == NULL && load->places[i].layer == F2BI_DEFAULT)
+        if (f2bi_fields[i].fallback == NULL && load->places[i].layer == F2BI_DEFAULT &&
+            !(load->data_only && strcmp(f2bi_fields[i].name, "run.dir") == 0))
             return f2b_fail(F2B_ERR_CONFIG, "%s: %s is missing; it has no default", name,
                             f2bi_fields[i].name);
     return F2B_OK;
@@ -285,6 +287,15 @@ static f2b_status choose_length(loader *load)
     return F2B_OK;
 }
 
+/* `base` has one loss: where none is named, it is that one. */
+static void choose_loss(loader *load)
+{
+    const f2bi_place *loss = &load->places[f2bi_field_find("method.loss")];
+    if (load->config->method.forward == F2B_FORWARD_BASE && loss->layer == F2BI_DEFAULT)
+        load->config->method.loss = F2B_LOSS_AUTOREGRESSIVE;
+    if (load->data_only) f2bi_config_drop_loss(load->config);
+}
+
 static f2b_status load_layers(loader *load, const char *text, const char *name, const char *folder,
                               const char *const *overrides, int64_t n_overrides)
 {
@@ -301,23 +312,31 @@ static f2b_status load_layers(loader *load, const char *text, const char *name, 
     }
     F2B_TRY(check_required(load, name));
     F2B_TRY(choose_length(load));
+    choose_loss(load);
     return f2bi_config_check(load->config, load->places);
 }
 
-f2b_config *f2b_config_parse(const char *text, const char *name, const char *folder,
-                             const char *const *overrides, int64_t n_overrides)
+static f2b_config *parse(const char *text, const char *name, const char *folder,
+                         const char *const *overrides, int64_t n_overrides, bool data_only)
 {
     if (strlen(text) > MAX_BYTES) {
         (void)f2b_fail(F2B_ERR_CONFIG, "%s: larger than %d bytes; that is no configuration", name,
                        MAX_BYTES);
         return NULL;
     }
-    loader load = { .config = f2b_calloc(1, sizeof(f2b_config), F2B_TAG_OTHER) };
+    loader load = { .config = f2b_calloc(1, sizeof(f2b_config), F2B_TAG_OTHER),
+                    .data_only = data_only };
     if (load.config == NULL) return NULL;
     if (load_layers(&load, text, name, folder, overrides, n_overrides) == F2B_OK)
         return load.config;
     f2b_config_free(load.config);
     return NULL;
+}
+
+f2b_config *f2b_config_parse(const char *text, const char *name, const char *folder,
+                             const char *const *overrides, int64_t n_overrides)
+{
+    return parse(text, name, folder, overrides, n_overrides, false);
 }
 
 /* The folder that a file is named in, absolute and free of links, so that "../" can be worked off
@@ -337,20 +356,37 @@ static char *folder_of(const char *path)
     return folder;
 }
 
-f2b_config *f2b_config_load(const char *path, const char *const *overrides, int64_t n_overrides)
+static f2b_config *load_file(const char *path, const char *const *overrides, int64_t n_overrides,
+                             bool data_only)
 {
     int64_t n = 0;
     char *text = f2b_read_file(path, MAX_BYTES, &n);
-    if (text == NULL) return NULL;
+    if (text == NULL) {
+        f2b_error error;
+        f2b_error_take(&error);
+        (void)f2b_fail(error.code == F2B_ERR_MEMORY ? error.code : F2B_ERR_CONFIG, "%s", error.text);
+        return NULL;
+    }
     f2b_config *config = NULL;
     char *folder = NULL;
     if ((int64_t)strlen(text) != n)
         (void)f2b_fail(F2B_ERR_CONFIG, "%s: not a text: it has a zero byte", path);
     else folder = folder_of(path);
-    if (folder != NULL) config = f2b_config_parse(text, path, folder, overrides, n_overrides);
+    if (folder != NULL) config = parse(text, path, folder, overrides, n_overrides, data_only);
     f2b_free(folder);
     f2b_free(text);
     return config;
+}
+
+f2b_config *f2b_config_load(const char *path, const char *const *overrides, int64_t n_overrides)
+{
+    return load_file(path, overrides, n_overrides, false);
+}
+
+f2b_config *f2b_config_load_data(const char *path, const char *const *overrides,
+                                 int64_t n_overrides)
+{
+    return load_file(path, overrides, n_overrides, true);
 }
 
 void f2b_config_free(f2b_config *config)

@@ -91,12 +91,14 @@ typedef struct f2b_preview {
     f2b_batch_kind kind;
     char *text;                     /* the prompt: pass 2 of conversations, pass 1 of captions */
     char *image;                    /* the image's name in its file, or NULL */
+    char *note;                     /* why the image cannot be used; NULL: it can, or there is none */
     f2b_sample sample;
 } f2b_preview;
 
 /**
  * The sample called `id`: "conversations[0]:3", "captions[0]:5", or both joined with '+'. Bad
- * records are errors here, by their fault.
+ * records are errors here, by their fault; but one whose image alone cannot be used is shown without
+ * pixels, and `note` says why.
  * errors  F2B_ERR_USAGE: no such form, source or record (what there is, is named); F2B_ERR_DATA.
  */
 f2b_status f2b_dataset_preview(f2b_dataset *dataset, const char *id, f2b_preview *preview)

@@ -81,6 +81,27 @@ static f2b_status parse_id(const f2b_dataset *d, const char *id, f2bi_request *q
     return F2B_OK;
 }
 
+/* Tokens do not depend on the image: they can be shown without it. */
+static f2b_status build_without_image(f2b_dataset *d, f2bi_request *q, f2b_record *record,
+                                      f2bi_place *bad, f2b_preview *preview)
+{
+    preview->note = f2b_sprintf(F2B_TAG_DATA, "%s: %s", f2b_fault_name(record->fault),
+                                record->detail != NULL ? record->detail : "");
+    if (preview->note == NULL) return F2B_ERR_MEMORY;
+    f2b_record_clear(record);
+    f2bi_sample_clear(&preview->sample);
+    f2b_free(preview->text);
+    preview->text = NULL;
+    q->decode = false;
+    return f2bi_build(d, q, record, bad, &preview->sample);
+}
+
+static bool is_image_fault(f2b_fault fault)
+{
+    return fault == F2B_FAULT_IMAGE_NAME || fault == F2B_FAULT_IMAGE_MISSING ||
+           fault == F2B_FAULT_IMAGE_BROKEN;
+}
+
 f2b_status f2b_dataset_preview(f2b_dataset *d, const char *id, f2b_preview *preview)
 {
     *preview = (f2b_preview){ 0 };
@@ -91,6 +112,8 @@ f2b_status f2b_dataset_preview(f2b_dataset *d, const char *id, f2b_preview *prev
     f2b_record record = { 0 };
     f2b_sample *sample = &preview->sample;
     f2b_status status = f2bi_build(d, &q, &record, &bad, sample);
+    if (status == F2B_OK && is_image_fault(record.fault))
+        status = build_without_image(d, &q, &record, &bad, preview);
     if (status == F2B_OK && record.fault != F2B_FAULT_NONE)
         status = f2b_fail(F2B_ERR_DATA, "%s:%lld is a bad record: %s: %s",
                           f2b_source_name(d->sources[bad.source]), (long long)bad.record,
@@ -111,6 +134,7 @@ void f2b_preview_clear(f2b_preview *preview)
 {
     f2b_free(preview->text);
     f2b_free(preview->image);
+    f2b_free(preview->note);
     f2bi_sample_clear(&preview->sample);
     *preview = (f2b_preview){ 0 };
 }

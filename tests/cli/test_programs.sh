@@ -42,7 +42,7 @@ run 4 '' 'f2b-data tokenize: --device cuda:999' f2b-data tokenize --model x --de
 run 3 '' 'f2b-data tokenize: ' f2b-data tokenize --model "$work/none"
 
 run 2 '' '--config FILE is missing' f2b-train
-run 3 '' "$work/none.yaml" f2b-train --config "$work/none.yaml"
+run 2 '' "$work/none.yaml" f2b-train --config "$work/none.yaml"
 run 0 '# Configuration' '' f2b-train --help-config
 printf 'model: {path: m}\nrun: {dir: r}\ntrain: {sede: 1}\n' >"$work/bad.yaml"
 run 2 '' "f2b-train: $work/bad.yaml:3: unknown key train.sede; did you mean train.seed?" \

@@ -114,7 +114,7 @@ def test_published_conversations(tmp_path, legacy):
     expected = [json.loads(line) for line in (folder / "expected_first5.jsonl").open()]
     for i, want in enumerate(expected):
         done = run("preview", "--config", path, "--json", "--sample", f"conversations[0]:{i}",
-                   "method.loss=autoregressive", cwd=tmp_path)
+                   cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         got = json.loads(done.stdout)
         form = want["legacy" if legacy else "non_legacy"]
@@ -123,6 +123,10 @@ def test_published_conversations(tmp_path, legacy):
         assert (got["ids"], got["labels"]) == (form["input_ids"], form["labels"])
     done = run("preview", "--config", path, "--sample", "conversations[0]:5",
                "method.loss=autoregressive", cwd=tmp_path)
+    assert done.returncode == 0 and "missing_image" in done.stderr
+    assert "<image>" in done.stdout
+    done = run("preview", "--config", path, "--sample", "conversations[0]:5", "--image",
+               tmp_path / "x.png", cwd=tmp_path)
     assert done.returncode == 3 and "missing_image" in done.stderr
     done = run("preview", "--config", path, "--sample", "conversations[0]:60",
                "method.loss=autoregressive", cwd=tmp_path)

@@ -276,7 +276,7 @@ static void test_across_keys(void **state)
         "base");
     bad(LEAST "summary: {tokens: 3000}\n", NULL,
         "x.yaml:4: data.max_length (2048) leaves no room for text after summary.tokens (3000)");
-    bad(LEAST "method: {forward: base}\n", NULL,
+    bad(LEAST "method: {forward: base, loss: both}\n", NULL,
         "x.yaml:4: method.forward: base makes no compressed tokens, so it has the autoregressive "
         "loss "
         "alone; set method.loss: autoregressive");
@@ -379,7 +379,8 @@ static void test_files(void **state)
 {
     (void)state;
     assert_null(f2b_config_load("no/such.yaml", NULL, 0));
-    assert_int_equal(f2b_last_status(), F2B_ERR_NOT_FOUND);
+    assert_int_equal(f2b_last_status(), F2B_ERR_CONFIG);
+    assert_non_null(strstr(f2b_last_error(), "no/such.yaml"));
     assert_null(f2b_config_load("configs", NULL, 0));
 
     char folder[] = "/tmp/f2b_config_XXXXXX", path[64], other[64];
@@ -394,6 +395,19 @@ static void test_files(void **state)
     assert_int_equal(f2b_write_file(path, "a\0b", 3), F2B_OK);
     assert_null(f2b_config_load(path, NULL, 0));
     assert_non_null(strstr(f2b_last_error(), "zero byte"));
+
+    /* For looking at data, what only training needs may be missing. */
+    static const char data_only[] = "model: {path: m}\ndata: {captions: [{path: c.tsv}]}\n";
+    assert_int_equal(f2b_write_file(path, data_only, strlen(data_only)), F2B_OK);
+    assert_null(f2b_config_load(path, NULL, 0));
+    c = f2b_config_load_data(path, NULL, 0);
+    if (c == NULL) fail_msg("%s", f2b_last_error());
+    assert_int_equal(c->method.loss, F2B_LOSS_CONTRASTIVE);
+    assert_null(c->run.dir);
+    f2b_config_free(c);
+    assert_int_equal(f2b_write_file(path, "data: {captions: [{path: c.tsv}]}\n", 34), F2B_OK);
+    assert_null(f2b_config_load_data(path, NULL, 0));
+    assert_non_null(strstr(f2b_last_error(), "model.path is missing"));
     assert_int_equal(f2b_folder_remove(folder), F2B_OK);
 }
 
