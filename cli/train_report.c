@@ -129,15 +129,15 @@ void f2b_train_profile(FILE *out)
     const int n = f2b_profile_rows(&rows);
     double total = 0;
     for (int i = 0; i < n; i++) total += rows[i].seconds;
-    fprintf(out, "%-24s %-8s %10s %10s %7s %10s\n", "op", "", "calls", "seconds", "share",
-            "GFLOP/s");
+    fprintf(out, "%-24s %-8s %10s %10s %7s %10s %8s\n", "op", "", "calls", "seconds",
+            "share", "GFLOP/s", "GB/s");
     for (int i = 0; i < n; i++) {
         const f2b_profile_row *r = &rows[i];
         char rate[32] = "-";
         if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / r->seconds * 1e-9);
-        fprintf(out, "%-24s %-8s %10lld %10.3f %6.1f%% %10s\n", r->name,
+        fprintf(out, "%-24s %-8s %10lld %10.3f %6.1f%% %10s %8.1f\n", r->name,
                 r->backward ? "backward" : "forward", (long long)r->calls, r->seconds,
-                100 * r->seconds / total, rate);
+                100 * r->seconds / total, rate, r->bytes / r->seconds * 1e-9);
     }
 }
 

@@ -22,7 +22,7 @@ static double now(void)
 
 double f2b_profile_start(void) { return enabled ? now() : 0; }
 
-void f2b_profile_stop(const char *name, bool backward, double start, double flops)
+void f2b_profile_stop(const char *name, bool backward, double start, double flops, double bytes)
 {
     if (!enabled || start == 0) return;
     int i = 0;
@@ -32,6 +32,7 @@ void f2b_profile_stop(const char *name, bool backward, double start, double flop
     table[i].calls++;
     table[i].seconds += now() - start;
     table[i].flops += flops;
+    table[i].bytes += bytes;
 }
 
 static int by_seconds(const void *a, const void *b)

@@ -213,6 +213,24 @@ static f2b_kernel *find_kernel(const f2b_node *n, const f2b_kernels table)
     return k;
 }
 
+/* Bytes that the node must at least move: forward reads its inputs and writes its outputs; backward
+ * reads the outputs' gradients and what it kept, and writes the inputs' gradients. */
+static double node_bytes(const f2b_node *n, bool backward)
+{
+    double bytes = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        if (n->in[i] == NULL) continue;
+        const double size = (double)f2b_tensor_bytes(n->in[i]);
+        if (!backward || (n->op->backward_reads_in >> i & 1)) bytes += size;
+        if (backward && (n->wants >> i & 1)) bytes += size;
+    }
+    for (int i = 0; i < n->n_out; i++) {
+        const double size = (double)f2b_tensor_bytes(n->out[i]);
+        bytes += backward && (n->op->backward_reads_out >> i & 1) ? 2 * size : size;
+    }
+    return bytes;
+}
+
 f2b_status f2b_node_run(f2b_node *n)
 {
     if (n == NULL) return f2b_last_status();
@@ -223,7 +241,8 @@ f2b_status f2b_node_run(f2b_node *n)
     if (status == F2B_OK) {
         const double start = f2b_profile_start();
         status = kernel(n);
-        if (!n->op->composite) f2b_profile_stop(n->op->name, false, start, n->flops);
+        if (!n->op->composite)
+            f2b_profile_stop(n->op->name, false, start, n->flops, node_bytes(n, false));
     }
     if (status == F2B_OK && n->recorded) {
         status = push(&n->tape->nodes, &n->tape->n_nodes, &n->tape->cap_nodes, n);
@@ -335,7 +354,8 @@ static f2b_status node_backward(f2b_node *n)
     n->flops = 0;
     const double start = f2b_profile_start();
     const f2b_status status = kernel(n);
-    if (!n->op->composite) f2b_profile_stop(n->op->name, true, start, n->flops);
+    if (!n->op->composite)
+        f2b_profile_stop(n->op->name, true, start, n->flops, node_bytes(n, true));
     F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
     return status;
 }
