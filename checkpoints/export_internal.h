@@ -34,7 +34,8 @@ typedef struct f2bi_plan {
     bool has[F2BI_ADAPTERS];
 } f2bi_plan;
 
-/** All adapter tensors and summary_tokens of a method on a model, with their shapes. */
+/** All adapter tensors and summary_tokens of a method on a model, with their shapes; `has` alone
+ *  where the model is NULL. */
 F2B_MUST_USE f2b_status f2bi_plan_new(f2bi_plan *plan, const f2b_method *method,
                                       const f2b_model_config *model);
 void f2bi_plan_free(f2bi_plan *plan);

@@ -102,9 +102,23 @@ static f2b_status add_summary(f2bi_plan *plan, int64_t rows, int64_t columns)
     return item->name ? F2B_OK : f2b_last_status();
 }
 
+/* Without a model only which adapters there are is known. */
+static void fill_adapters(f2bi_plan *plan, const f2b_method *m)
+{
+    const bool shared = m->forward == F2B_FORWARD_DOUBLE && m->adapters == F2B_ADAPTERS_SINGLE;
+    if (m->language_model != F2B_LANGUAGE_MODEL_LORA) return;
+    plan->has[F2BI_ADAPTER_SHARED] = shared;
+    plan->has[F2BI_ADAPTER_GENERATION] = !shared;
+    plan->has[F2BI_ADAPTER_COMPRESSION] = !shared && m->forward != F2B_FORWARD_BASE;
+}
+
 static f2b_status fill(f2bi_plan *plan, const f2b_method *m, const f2b_model_config *model)
 {
     const bool single = m->forward == F2B_FORWARD_SINGLE;
+    if (model == NULL) {
+        fill_adapters(plan, m);
+        return F2B_OK;
+    }
     if (single && !model->has_vision)
         return f2b_fail(F2B_ERR_INVALID, "forward: single needs a model with a vision tower");
     if (m->forward != F2B_FORWARD_BASE)

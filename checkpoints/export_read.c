@@ -15,6 +15,7 @@ enum { MAX_FILES = 4, MAX_INFO_BYTES = 1 << 20 };
 struct f2b_export {
     char *folder, *base_path, *base_fingerprint, *fingerprint;
     f2b_export_info info;
+    bool has_model;                     /* else the plan has no tensors */
     f2bi_plan plan;
     f2b_safetensors *files[MAX_FILES];
     int n_files;
@@ -125,6 +126,7 @@ static f2b_status f32_array(const f2b_safetensors *file, const f2b_safetensor *t
 static f2b_status check_planned(const f2b_export *e, const f2b_safetensors *file, const char *key,
                                 const char *name, const f2b_named_array *t)
 {
+    if (!e->has_model) return F2B_OK;
     const f2bi_added *added = f2bi_plan_find(&e->plan, name);
     if (!added)
         return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has no place in this method or model",
@@ -257,6 +259,7 @@ static f2b_status check_complete(f2b_export *e)
 
 static f2b_status read_all(f2b_export *e, const f2b_model_config *model)
 {
+    e->has_model = model != NULL;
     F2B_TRY(read_info_file(e));
     F2B_TRY(f2bi_plan_new(&e->plan, &e->info.method, model));
     const bool *has = e->plan.has;
@@ -265,7 +268,7 @@ static f2b_status read_all(f2b_export *e, const f2b_model_config *model)
         F2B_TRY(read_adapter(e, F2BI_ADAPTER_COMPRESSION, "compression"));
     if (has[F2BI_ADAPTER_GENERATION])
         F2B_TRY(read_adapter(e, F2BI_ADAPTER_GENERATION, "generation"));
-    if (f2bi_plan_find(&e->plan, "summary_tokens")) F2B_TRY(read_plain(e, F2BI_SUMMARY_FILE, true));
+    if (e->info.method.forward != F2B_FORWARD_BASE) F2B_TRY(read_plain(e, F2BI_SUMMARY_FILE, true));
     if (folder_has(e->folder, F2BI_TRAINED_FILE)) F2B_TRY(read_plain(e, F2BI_TRAINED_FILE, false));
     return check_complete(e);
 }

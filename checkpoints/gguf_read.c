@@ -101,7 +101,7 @@ static f2b_status take(f2b_gguf *f, void *to, int64_t bytes, const char *what)
 /* A length, which is in bytes of at least `least` each. */
 static f2b_status take_count(f2b_gguf *f, int64_t *out, int64_t least, const char *what)
 {
-    uint64_t n;
+    uint64_t n = 0;
     F2B_TRY(take(f, &n, sizeof n, what));
     if (n > (uint64_t)(left(f) / least)) return cut_off(f, what);
     *out = (int64_t)n;
@@ -119,8 +119,8 @@ static f2b_status take_text(f2b_gguf *f, const char **bytes, int64_t *n, const c
 /* A name as a C string, f2b_free. */
 static f2b_status take_name(f2b_gguf *f, char **out, const char *what)
 {
-    const char *bytes;
-    int64_t n;
+    const char *bytes = NULL;
+    int64_t n = 0;
     F2B_TRY(take_text(f, &bytes, &n, what));
     if (n == 0 || memchr(bytes, '\0', (size_t)n) != NULL)
         return f2b_fail(F2B_ERR_FORMAT, "%s: %s before byte %" PRId64 " is empty or has a zero in "
@@ -171,7 +171,7 @@ static f2b_status take_value(f2b_gguf *f, f2b_gguf_type type, f2b_gguf_value *v,
 {
     if (type == F2B_GGUF_STRING) {
         const char *bytes;
-        int64_t n;
+        int64_t n = 0;
         const int64_t start = f->at;
         F2B_TRY(take_text(f, &bytes, &n, key));
         (void)decode(type, f->map + start, v);
@@ -188,7 +188,7 @@ static f2b_status take_value(f2b_gguf *f, f2b_gguf_type type, f2b_gguf_value *v,
 
 static f2b_status take_type(f2b_gguf *f, f2b_gguf_type *type, const char *key)
 {
-    uint32_t number;
+    uint32_t number = 0;
     F2B_TRY(take(f, &number, sizeof number, key));
     if (number >= F2B_GGUF_TYPES)
         return f2b_fail(F2B_ERR_FORMAT, "%s: key %s has the unknown type %" PRIu32, f->path, key,
@@ -199,8 +199,8 @@ static f2b_status take_type(f2b_gguf *f, f2b_gguf_type *type, const char *key)
 
 static f2b_status take_array(f2b_gguf *f, f2b_gguf_value *v, const char *key)
 {
-    f2b_gguf_type type;
-    int64_t n;
+    f2b_gguf_type type = F2B_GGUF_U8;
+    int64_t n = 0;
     F2B_TRY(take_type(f, &type, key));
     if (type == F2B_GGUF_ARRAY)
         return f2b_fail(F2B_ERR_FORMAT, "%s: key %s is an array of arrays, which GGUF has not",
@@ -220,7 +220,7 @@ static f2b_status take_array(f2b_gguf *f, f2b_gguf_value *v, const char *key)
 static f2b_status take_pair(f2b_gguf *f)
 {
     pair *p = &f->pairs[f->n_pairs];
-    f2b_gguf_type type;
+    f2b_gguf_type type = F2B_GGUF_U8;
     F2B_TRY(take_name(f, &p->key, "a key"));
     f->n_pairs++;
     F2B_TRY(take_type(f, &type, p->key));
@@ -239,8 +239,8 @@ f2b_gguf_value f2b_gguf_next(const f2b_gguf_value *array, const void **cursor)
 
 static f2b_status take_shape(f2b_gguf *f, f2b_gguf_tensor *t)
 {
-    uint32_t ndim;
-    int64_t ne[MAX_DIMS];
+    uint32_t ndim = 0;
+    int64_t ne[MAX_DIMS] = { 0 };
     F2B_TRY(take(f, &ndim, sizeof ndim, t->name));
     if (ndim > MAX_DIMS)
         return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has %" PRIu32 " dimensions, more than %d",
@@ -263,7 +263,7 @@ static f2b_status size_tensor(const f2b_gguf *f, f2b_gguf_tensor *t, uint32_t nu
     t->type = tensor_types[k].name, t->dtype = tensor_types[k].dtype;
     const int64_t block = tensor_types[k].elements,
                   width = t->ndim > 0 ? t->shape[t->ndim - 1] : 1;
-    int64_t count;
+    int64_t count = 0;
     if (width % block != 0 || !f2b_shape_bytes(t->ndim, t->shape, 1, &count) ||
         !f2b_shape_bytes(1, &(int64_t){ count / block }, tensor_types[k].bytes, &t->bytes)) {
         char text[F2B_SHAPE_TEXT];
@@ -284,8 +284,8 @@ static f2b_status take_tensor(f2b_gguf *f)
     if (strlen(name) > MAX_NAME)
         return f2b_fail(F2B_ERR_FORMAT, "%s: the tensor name %.80s is longer than %d bytes",
                         f->path, name, MAX_NAME);
-    uint32_t type;
-    uint64_t offset;
+    uint32_t type = 0;
+    uint64_t offset = 0;
     F2B_TRY(take_shape(f, t));
     F2B_TRY(take(f, &type, sizeof type, name));
     F2B_TRY(take(f, &offset, sizeof offset, name));
@@ -316,7 +316,7 @@ static f2b_status alignment_of(const f2b_gguf *f, int64_t *out)
  * padding may be missing. */
 static f2b_status place_tensors(f2b_gguf *f)
 {
-    int64_t alignment, next = 0;
+    int64_t alignment = DEFAULT_ALIGNMENT, next = 0;
     F2B_TRY(alignment_of(f, &alignment));
     const int64_t start = round_up(f->at, alignment);
     for (int64_t i = 0; i < f->n_tensors; i++) {
@@ -386,8 +386,8 @@ static f2b_status map_file(f2b_gguf *f)
 
 static f2b_status open_file(f2b_gguf *f)
 {
-    uint32_t version;
-    int64_t tensors, pairs;
+    uint32_t version = 0;
+    int64_t tensors = 0, pairs = 0;
     F2B_TRY(map_file(f));
     if (memcmp(f->map, "GGUF", 4) != 0)
         return f2b_fail(F2B_ERR_FORMAT, "%s does not begin with GGUF", f->path);

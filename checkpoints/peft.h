@@ -49,7 +49,8 @@ typedef struct f2b_export f2b_export;
 /**
  * Open an export. Stricter than PEFT: every target has its A and B once, with r as configured and
  * shapes as the model has them, no other key is there, no setting that we do not apply, and all
- * contents have the fingerprint that f2b.json names. `model` gives sizes and layers.
+ * contents have the fingerprint that f2b.json names. `model` gives sizes and layers; where it is
+ * NULL, because the base is not at hand, they are not checked, but the fingerprint is.
  * return: a handle to close, or NULL: F2B_ERR_NOT_FOUND (no f2b.json), F2B_ERR_FORMAT with file and
  * tensor or key, F2B_ERR_IO, F2B_ERR_MEMORY.
  */

@@ -82,6 +82,10 @@ f2b_status f2b_image_prepare(const f2b_image *image, f2b_image_aspect aspect, in
 void f2b_image_normalise(const uint8_t *rgb, int size, const float mean[3], const float std[3],
                          float *chw);
 
+/** RGB8 pixels [height, width, 3] as a PNG in memory (f2b_free), its size into *bytes. NULL with
+ *  F2B_ERR_FORMAT (sides above the limits) or F2B_ERR_MEMORY. */
+uint8_t *f2b_image_encode_png(const uint8_t *rgb, int64_t width, int64_t height, int64_t *bytes);
+
 /** Write RGB8 pixels [height, width, 3] as a PNG. errors: F2B_ERR_IO with the path; F2B_ERR_MEMORY. */
 f2b_status f2b_image_write_png(const char *path, const uint8_t *rgb, int64_t width, int64_t height)
     F2B_MUST_USE;

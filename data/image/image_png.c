@@ -63,12 +63,21 @@ f2b_status f2bi_png_check(const uint8_t *bytes, int64_t n, const char *name, boo
     }
 }
 
+uint8_t *f2b_image_encode_png(const uint8_t *rgb, int64_t width, int64_t height, int64_t *bytes)
+{
+    if (f2bi_image_check_sides(width, height, "a PNG") != F2B_OK) return NULL;
+    int n = 0;
+    uint8_t *png = f2bi_stb_png(rgb, (int)width, (int)height, &n);
+    if (png == NULL) (void)f2b_fail(F2B_ERR_MEMORY, "out of memory for a PNG");
+    *bytes = n;
+    return png;
+}
+
 f2b_status f2b_image_write_png(const char *path, const uint8_t *rgb, int64_t width, int64_t height)
 {
-    F2B_TRY(f2bi_image_check_sides(width, height, path));
-    int bytes = 0;
-    uint8_t *png = f2bi_stb_png(rgb, (int)width, (int)height, &bytes);
-    if (png == NULL) return f2b_fail(F2B_ERR_MEMORY, "%s: out of memory for the PNG", path);
+    int64_t bytes;
+    uint8_t *png = f2b_image_encode_png(rgb, width, height, &bytes);
+    if (png == NULL) return f2b_fail_context("%s", path);
     FILE *file = fopen(path, "wb");
     bool ok = file != NULL;
     if (ok) {
