@@ -1,9 +1,11 @@
 /* Write beside, sync, rename. See atomic_file.h for the contract. */
 #include "checkpoints/atomic_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -212,6 +214,21 @@ f2b_status f2b_folder_remove(const char *path)
     if (nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS) != 0)
         return f2b_fail_errno(F2B_ERR_IO, "cannot remove %s", path);
     return F2B_OK;
+}
+
+f2b_status f2b_folder_check_free(const char *path, const char *marker)
+{
+    DIR *dir = opendir(path);
+    if (!dir && errno == ENOENT) return F2B_OK;
+    if (!dir) return f2b_fail_errno(F2B_ERR_IO, "cannot write to %s", path);
+    bool empty = true, ours = false;
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+        ours = ours || strcmp(e->d_name, marker) == 0;
+    }
+    closedir(dir);
+    if (empty || ours) return F2B_OK;
+    return f2b_fail(F2B_ERR_INVALID, "%s holds other files; name a new folder", path);
 }
 
 char *f2b_folder_begin(const char *path)

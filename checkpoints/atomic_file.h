@@ -55,6 +55,13 @@ char *f2b_path_join(const char *folder, const char *name);
 char *f2b_folder_begin(const char *path);
 F2B_MUST_USE f2b_status f2b_folder_commit(const char *path);
 
+/**
+ * May a new folder take the place of `path`? Only where nothing is there, or an empty folder, or
+ * one that an earlier writer of the same kind left, known by its file `marker`.
+ * errors: F2B_ERR_INVALID (it holds other files), F2B_ERR_IO.
+ */
+F2B_MUST_USE f2b_status f2b_folder_check_free(const char *path, const char *marker);
+
 /** Remove a folder and all in it. A folder that is not there is no error. */
 F2B_MUST_USE f2b_status f2b_folder_remove(const char *path);
 

@@ -1,6 +1,4 @@
 /* Writing an export. See peft.h for the contract. */
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -192,25 +190,11 @@ static f2b_status read_back(const writer *w)
     return status;
 }
 
-static f2b_status check_place(const char *folder)
-{
-    DIR *dir = opendir(folder);
-    if (!dir && errno == ENOENT) return F2B_OK;
-    if (!dir) return f2b_fail_errno(F2B_ERR_IO, "cannot write to %s", folder);
-    bool empty = true;
-    for (const struct dirent *e; (e = readdir(dir)) != NULL;)
-        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
-    closedir(dir);
-    if (empty || f2b_export_is_one(folder)) return F2B_OK;
-    return f2b_fail(F2B_ERR_INVALID, "%s holds other files; name a new folder for the export",
-                    folder);
-}
-
 f2b_status f2b_export_write(const char *folder, const f2b_export_info *info,
                             const f2b_model_config *model, const f2b_named_array *tensors,
                             int64_t n)
 {
-    F2B_TRY(check_place(folder));
+    F2B_TRY(f2b_folder_check_free(folder, F2BI_EXPORT_FILE));
     writer w = { .info = info, .model = model, .tensors = tensors, .n = n };
     F2B_TRY(f2bi_plan_new(&w.plan, &info->method, model));
     char *partial = f2b_folder_begin(folder);

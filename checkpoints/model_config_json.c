@@ -156,7 +156,8 @@ static void read_llava_hf(f2bi_json_reader *r, const json_t *root, f2b_model_con
         f2bi_json_integer(r, root, "image_token_id", 32000, 0, MAX_VOCAB), 0, MAX_VOCAB);
 }
 
-static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, f2b_model_config *c)
+static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, bool vision_known,
+                               f2b_model_config *c)
 {
     read_feature_layer(r, root, "mm_vision_select_layer", c);
     const char *select = f2bi_json_string(r, root, "mm_vision_select_feature", "patch");
@@ -169,8 +170,9 @@ static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, f2b_mode
         f2bi_json_fail(r, "mm_projector_type %.60s is not supported; mlp2x_gelu is", projector);
     refuse_if_true(r, root, "mm_use_im_start_end");
     refuse_if_true(r, root, "mm_use_im_patch_token");
-    if (f2bi_json_integer(r, root, "mm_hidden_size", c->vision.hidden, 1, MAX_SIZE) !=
-        c->vision.hidden)
+    /* Without the tower's folder its sizes are not known here; tensors will show if they fit. */
+    const int64_t wide = size_of(r, root, "mm_hidden_size", c->vision.hidden);
+    if (vision_known && wide != c->vision.hidden)
         f2bi_json_fail(r, "mm_hidden_size is not the vision tower's %lld; is model.vision_path the "
                        "right tower?", (long long)c->vision.hidden);
     c->image_token_id = 32000;
@@ -222,7 +224,7 @@ static void read_root(f2bi_json_reader *r, const json_t *root, const char *visio
     c->projector_activation = F2B_ACTIVATION_GELU;
     const bool haotian = !text && (f2bi_json_get(root, "mm_projector_type")
                                    || f2bi_json_get(root, "mm_vision_tower"));
-    if (haotian) read_llava_haotian(r, root, c);
+    if (haotian) read_llava_haotian(r, root, vision_folder != NULL, c);
     else read_llava_hf(r, root, c);
     const char *aspect = f2bi_json_string(r, root, "image_aspect_ratio", "");
     if (strncmp(aspect, "anyres", 6) == 0)

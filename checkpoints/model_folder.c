@@ -121,6 +121,10 @@ void f2b_model_folder_close(f2b_model_folder *folder)
 }
 
 const char *f2b_model_folder_path(const f2b_model_folder *folder) { return folder->path; }
+const char *f2b_model_folder_vision_path(const f2b_model_folder *folder)
+{
+    return folder->vision_path;
+}
 const f2b_model_config *f2b_model_folder_config(const f2b_model_folder *folder)
 {
     return &folder->config;

@@ -13,6 +13,7 @@
 #ifndef F2B_CHECKPOINTS_MODEL_FOLDER_H
 #define F2B_CHECKPOINTS_MODEL_FOLDER_H
 
+#include "autograd/core/dtype.h"
 #include "autograd/core/status.h"
 #include "checkpoints/named_array.h"
 #include "nn/model_config.h"
@@ -29,12 +30,18 @@ typedef struct f2b_model_folder f2b_model_folder;
 f2b_model_folder *f2b_model_folder_open(const char *path, const char *vision_path);
 void f2b_model_folder_close(f2b_model_folder *folder);
 
+/** Its path, and that of its CLIP folder or NULL. */
 const char *f2b_model_folder_path(const f2b_model_folder *folder);
+const char *f2b_model_folder_vision_path(const f2b_model_folder *folder);
 const f2b_model_config *f2b_model_folder_config(const f2b_model_folder *folder);
 
 /** The sizes alone, from config.json: for programs that need no weights. errors as above. */
 F2B_MUST_USE f2b_status f2b_model_config_load(const char *path, const char *vision_path,
                                               f2b_model_config *config);
+
+/** config.json of a Hugging Face LLaVA of these sizes, whose weights have the type `dtype`.
+ *  f2b_free; NULL when out of memory. */
+char *f2b_model_config_write(const f2b_model_config *config, f2b_dtype dtype);
 
 /** What config.json says of images: "pad", or NULL where it is silent (haotian-liu's key). */
 const char *f2b_model_folder_image_aspect_ratio(const f2b_model_folder *folder);

@@ -68,7 +68,9 @@ int main(int argc, char **argv)
         .notes = "peft: DIR/compression and DIR/generation are PEFT folders; beside them lie f2b.json,\n"
                  "summary_tokens.safetensors and, where more was trained, trained.safetensors.\n"
                  "merged: DIR is a model folder (config, tokenizer, safetensors), for model.path of\n"
-                 "another run or for other tools.\n",
+                 "another run or for other tools.\n"
+                 "DIR is made, or takes the place of an earlier export of the same format; a\n"
+                 "folder with anything else in it is refused.\n",
     };
     f2b_arguments arguments;
     int exit_code;

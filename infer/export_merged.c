@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/device/cpu/gemm.h"
@@ -13,6 +14,7 @@
 #include "checkpoints/safetensors.h"
 
 #define SHARD_BYTES ((int64_t)4 << 30)
+#define MARKER "f2b_merged.json"
 
 /* One tensor of the folder: where its values come from, and what is added to them. */
 typedef struct part {
@@ -305,27 +307,70 @@ static f2b_status write_weights(merge *m)
     return status;
 }
 
-/* What the base's folder has beside its weights. */
+/* Copy a file of a folder that need not have it. */
+static f2b_status copy_file(const merge *m, const char *folder, const char *name)
+{
+    char *from = f2b_path_join(folder, name), *to = f2b_path_join(m->folder, name);
+    int64_t bytes;
+    char *contents = from && to ? f2b_read_file(from, (int64_t)1 << 28, &bytes) : NULL;
+    f2b_status status = contents ? f2b_write_file(to, contents, (size_t)bytes) : f2b_last_status();
+    if (contents == NULL && status == F2B_ERR_NOT_FOUND) status = F2B_OK;
+    f2b_free(contents);
+    f2b_free(from);
+    f2b_free(to);
+    return status;
+}
+
+/* The base's own config.json, if it describes what is written: a Hugging Face LLaVA with tower. */
+static f2b_status write_config(const merge *m)
+{
+    const f2b_model_folder *base = m->from->folder;
+    const f2b_model_config *c = &m->from->model->config;
+    char *path = f2b_path_join(f2b_model_folder_path(base), "config.json");
+    json_t *root = path != NULL ? json_load_file(path, 0, NULL) : NULL;
+    const bool fits = !c->has_vision || (json_is_object(json_object_get(root, "text_config")) &&
+                                         f2b_model_folder_vision_path(base) == NULL);
+    json_decref(root);
+    f2b_free(path);
+    if (fits) return copy_file(m, f2b_model_folder_path(base), "config.json");
+    char *text = f2b_model_config_write(c, type_of(m, m->from->model->llama->embed, false));
+    char *to = f2b_path_join(m->folder, "config.json");
+    f2b_status status = text && to ? F2B_OK : f2b_last_status();
+    if (status == F2B_OK) status = f2b_write_file(to, text, strlen(text));
+    f2b_free(to);
+    f2b_free(text);
+    return status;
+}
+
+/* What the base's folder has beside its weights; its tower's says how images are prepared. */
 static f2b_status copy_settings(const merge *m)
 {
     static const char *const names[] = {
-        "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-        "special_tokens_map.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
-        "added_tokens.json", "chat_template.json",
+        "generation_config.json", "processor_config.json", "special_tokens_map.json",
+        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+        "chat_template.json",
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *from = f2b_path_join(f2b_model_folder_path(m->from->folder), names[i]);
-        char *to = f2b_path_join(m->folder, names[i]);
-        int64_t bytes;
-        char *contents = from && to ? f2b_read_file(from, (int64_t)1 << 28, &bytes) : NULL;
-        f2b_status status = contents ? f2b_write_file(to, contents, (size_t)bytes) : f2b_last_status();
-        if (contents == NULL && status == F2B_ERR_NOT_FOUND) status = F2B_OK;
-        f2b_free(contents);
-        f2b_free(from);
-        f2b_free(to);
-        F2B_TRY(status);
-    }
+    const char *base = f2b_model_folder_path(m->from->folder);
+    const char *vision = f2b_model_folder_vision_path(m->from->folder);
+    F2B_TRY(write_config(m));
+    F2B_TRY(copy_file(m, vision != NULL ? vision : base, "preprocessor_config.json"));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) F2B_TRY(copy_file(m, base, names[i]));
     return F2B_OK;
+}
+
+/* What the folder is of: a later export may take its place. */
+static f2b_status write_marker(const merge *m)
+{
+    static const char *const stages[] = { "compression", "generation" };
+    const char *stage = m->o->stage == F2B_STAGE_NONE ? "none" : stages[m->o->stage];
+    json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:s, s:s}", "format", "fwd2bot-merged",
+                             "version", 1, "from", m->from->path, "step",
+                             (json_int_t)m->from->step, "stage", stage, "base_model",
+                             f2b_model_folder_path(m->from->folder));
+    if (root == NULL) return f2b_fail(F2B_ERR_INVALID, "the name of a folder is not UTF-8");
+    const f2b_status status = write_json(m, MARKER, root);
+    json_decref(root);
+    return status;
 }
 
 static f2b_status write_summary(const merge *m)
@@ -350,7 +395,21 @@ static f2b_status write_folder(merge *m)
                             m->o->from);
     }
     F2B_TRY(write_summary(m));
+    F2B_TRY(write_marker(m));
     return copy_settings(m);
+}
+
+/* Nothing but an earlier export of this kind is replaced; not even that where it is the base. */
+static f2b_status check_place(const merge *m)
+{
+    F2B_TRY(f2b_folder_check_free(m->o->to, MARKER));
+    char *to = realpath(m->o->to, NULL);
+    char *base = realpath(f2b_model_folder_path(m->from->folder), NULL);
+    const bool same = to != NULL && base != NULL && strcmp(to, base) == 0;
+    free(to);                                   /* realpath's own */
+    free(base);
+    if (!same) return F2B_OK;
+    return f2b_fail(F2B_ERR_INVALID, "%s is the base model itself; name a new folder", m->o->to);
 }
 
 static void merge_free(merge *m)
@@ -374,8 +433,11 @@ f2b_status f2b_export_merged(const f2b_merge_options *o, f2b_merge_result *resul
     };
     merge m = { .o = o, .result = result, .from = f2b_trained_model_open(&open) };
     if (m.from == NULL) return f2b_last_status();
-    m.folder = f2b_folder_begin(o->to);
-    f2b_status status = m.folder != NULL ? write_folder(&m) : f2b_last_status();
+    f2b_status status = check_place(&m);
+    if (status == F2B_OK) {
+        m.folder = f2b_folder_begin(o->to);
+        status = m.folder != NULL ? write_folder(&m) : f2b_last_status();
+    }
     if (status == F2B_OK) {
         status = f2b_folder_commit(o->to);
     } else if (m.folder != NULL) {

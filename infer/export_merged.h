@@ -26,10 +26,14 @@ typedef struct f2b_merge_result {
 /**
  * Write config.json, tokenizer and image settings as the base has them, and all weights by their
  * names on disk, in the base's types (f32 for a base without weights, and for what was trained in
- * full). Summary tokens, which no such model has, go beside in summary_tokens.safetensors. Layers
- * that LLaVA never runs are copied, or drawn where the base has no weights, so that transformers finds
- * every tensor. The folder is read back and compared before it is put in place.
- * errors  F2B_ERR_INVALID: no adapter of that stage, or one that changes nothing; those of the parts.
+ * full). A base of another layout, or with its tower in another folder, gets the config.json of the
+ * Hugging Face layout; its vocabulary stays as it is, without a row for `<image>`. Summary tokens,
+ * which no such model has, go beside in summary_tokens.safetensors. Layers that LLaVA never runs
+ * are copied, or drawn where the base has no weights, so that transformers finds every tensor. The
+ * folder is read back and compared before it is put in place; its f2b_merged.json says what it is
+ * of.
+ * errors  F2B_ERR_INVALID: `to` holds anything but an earlier merged export, or is the base itself;
+ *         no adapter of that stage, or one that changes nothing; those of the parts.
  */
 f2b_status f2b_export_merged(const f2b_merge_options *options, f2b_merge_result *result) F2B_MUST_USE;
 

@@ -126,8 +126,20 @@ static void three_layouts_are_one_model(void **state)
     assert_string_equal(prints[0], prints[2]);
     assert_int_equal(strlen(prints[0]), 37);
 
-    /* Without the CLIP folder the tower's sizes are LlavaConfig's, which this projector denies. */
-    assert_null(f2b_model_folder_open(haotian, NULL));
+    /* Without the CLIP folder its language model can be used; its tower is not there. */
+    f2b_model_folder *alone = f2b_model_folder_open(haotian, NULL);
+    if (!alone) fail_msg("%s", f2b_last_error());
+    f2b_named_array array;
+    const char *tower = "vision_tower.vision_model.pre_layrnorm.weight";
+    assert_int_equal(f2b_model_folder_find(alone, tower, 1, (int64_t[]){ 6 }, &array),
+                     F2B_ERR_FORMAT);
+    assert_failed(F2B_ERR_FORMAT, "no vision tower", "model.vision_path");
+    f2b_model_folder_close(alone);
+    /* A tower that does not fit the projector is seen at once. */
+    write_text(in_temp("haotian/config.json"),
+               "{\"model_type\":\"llava\",\"mm_projector_type\":\"mlp2x_gelu\","
+               "\"mm_hidden_size\":7}");
+    assert_null(f2b_model_folder_open(haotian, clip));
     assert_failed(F2B_ERR_FORMAT, "mm_hidden_size", "model.vision_path");
 }
 

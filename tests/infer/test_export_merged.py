@@ -1,16 +1,18 @@
-"""f2b-export --format merged: the folder is a Hugging Face model that computes what the run does with
-the merged stage; transformers loads it whole and agrees."""
+"""f2b-export --format merged: the folder is a Hugging Face model that computes what the run does
+with the merged stage; transformers loads it whole and agrees."""
 import json
 import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
-from oracle.random_model import SHAPES, write_llava
+from oracle.random_model import (SHAPES, language_tensors, normal, save_shards, vision_tensors,
+                                 write_llava)
 
 BUILD = Path(os.environ.get("F2B_BUILD_DIR", "build/release"))
 BIN, TESTS = BUILD / "bin", BUILD / "tests"
@@ -103,7 +105,7 @@ def train(world, tmp_path, bare, **sections):
 
 
 def test_base_trained_from_nothing(world, bare, tmp_path):
-    """A base run on a folder without weights becomes a model folder, and the base of the next run."""
+    """A base run on a folder without weights becomes a model folder, for the next run too."""
     train(world, tmp_path, bare, method={"forward": "base"},
           trainable={"language_model": "full", "projector": True, "vision_tower": True})
     result = merge(tmp_path / "run", tmp_path / "merged")
@@ -191,7 +193,62 @@ def test_shards(world, tmp_path, monkeypatch):
             assert index["weight_map"][key] == name and torch.equal(value, want.pop(key))
         size += bytes_here
     assert not want and index["metadata"]["total_size"] == size
-    assert_transformers_agrees(tmp_path / "parts", compute(world, tmp_path, "-", tmp_path / "parts"))
+    ours = compute(world, tmp_path, "-", tmp_path / "parts")
+    assert_transformers_agrees(tmp_path / "parts", ours)
+
+
+def write_haotian(folder, clip, language, vision):
+    """A LLaVA as its authors publish it, and its tower's folder, which has text weights too."""
+    rng, d, wide = np.random.RandomState(4), language["hidden_size"], vision["hidden_size"]
+    tensors = language_tensors(rng, language, "model.", "lm_head")
+    tensors.update({"model.mm_projector.0.weight": normal(rng, (d, wide), wide ** -0.5),
+                    "model.mm_projector.0.bias": normal(rng, (d,), 0.1),
+                    "model.mm_projector.2.weight": normal(rng, (d, d), d ** -0.5),
+                    "model.mm_projector.2.bias": normal(rng, (d,), 0.1),
+                    "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    tower = vision_tensors(rng, vision, "vision_model.")
+    tower.update({"logit_scale": torch.tensor(1.0),
+                  "text_model.final_layer_norm.weight": torch.ones(4),
+                  "vision_model.embeddings.position_ids": torch.arange(10.0)[None]})
+    for path, weights, config in (
+            (folder, tensors, dict(
+                language, model_type="llava", architectures=["LlavaLlamaForCausalLM"],
+                mm_vision_tower="openai/clip", mm_projector_type="mlp2x_gelu", mm_hidden_size=wide,
+                mm_vision_select_layer=-2, mm_vision_select_feature="patch",
+                image_aspect_ratio="pad")),
+            (clip, tower, dict(model_type="clip", vision_config=vision))):
+        path.mkdir()
+        save_shards(path, {name: t.half() for name, t in weights.items()}, 1)
+        (path / "config.json").write_text(json.dumps(config))
+
+
+def test_haotian_base_with_a_separate_tower(world, tmp_path):
+    """The export is one Hugging Face folder that needs neither of the two."""
+    language = dict(SHAPES["odd"]["language"], vocab_size=832, rms_norm_eps=1e-5)
+    vision = dict(SHAPES["odd"]["vision"])
+    base, clip, run_folder = tmp_path / "base", tmp_path / "clip", tmp_path / "run"
+    write_haotian(base, clip, language, vision)
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    (tmp_path / "run.yaml").write_text(json.dumps({
+        "model": {"path": str(base), "vision_path": str(clip), "weights": "f16"},
+        "method": {"loss": "autoregressive"}, "summary": {"tokens": 3},
+        "lora": {"r": 2, "alpha": 4},
+        "data": {"conversations": [{"path": str(world / "train.json"),
+                                    "images": str(world / "images")}]},
+        "sampler": {"conversation_batch": 4},
+        "train": {"steps": 2, "learning_rate": 1e-2, "warmup_ratio": 0, "precision": "f32"},
+        "run": {"dir": str(run_folder)}}))
+    run(BIN / "f2b-train", "--config", tmp_path / "run.yaml", "--quiet")
+    merge(run_folder, tmp_path / "merged", "generation")
+    unmerged = compute(world, tmp_path, run_folder, "-", "generation")
+    merged = compute(world, tmp_path, "-", tmp_path / "merged")
+    assert torch.equal(merged["pixels"], unmerged["pixels"])
+    assert error(merged["logits"], unmerged["logits"]) < 1e-3       # f16 weights
+    assert_transformers_agrees(tmp_path / "merged", merged)
+    (tmp_path / "text").write_text("a red circle")
+    for folder in (base, tmp_path / "merged"):                      # text needs no tower
+        run(BIN / "f2b-eval", "--task", "nll", "--model", folder, "--text", tmp_path / "text")
 
 
 def test_refusals(world, tmp_path, monkeypatch):
@@ -202,8 +259,25 @@ def test_refusals(world, tmp_path, monkeypatch):
         (base / file).write_bytes((world / "model" / file).read_bytes())
     method = dict(METHOD, forward="base", language_model="full")
     run(TESTS / "make_run", base, tmp_path / "run", json.dumps(method), 5)
-    done = subprocess.run([str(BIN / "f2b-export"), "--checkpoint", str(tmp_path / "run"), "--format",
-                           "merged", "--stage", "compression", "--out", str(tmp_path / "out")],
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and "no compression adapter" in done.stderr
+
+    def refused(words, out, stage="none", checkpoint=tmp_path / "run"):
+        command = (BIN / "f2b-export", "--checkpoint", checkpoint, "--format", "merged", "--stage",
+                   stage, "--out", out)
+        done = subprocess.run([str(a) for a in command], capture_output=True, text=True,
+                              timeout=120)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+
+    refused("no compression adapter", tmp_path / "out", "compression")
     assert not (tmp_path / "out").exists()
+    # what is not ours to replace stays
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("x")
+    refused("holds other files", tmp_path / "precious")
+    assert (tmp_path / "precious" / "file").read_text() == "x"
+    refused("holds other files", base)
+    assert (base / "model.safetensors").exists()
+    # an earlier export is ours, unless it is the base of this one
+    merge(tmp_path / "run", tmp_path / "merged")
+    merge(tmp_path / "run", tmp_path / "merged")
+    run(TESTS / "make_run", tmp_path / "merged", tmp_path / "run2", json.dumps(method), 6)
+    refused("is the base model itself", tmp_path / "merged", checkpoint=tmp_path / "run2")
