@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "data/prompt/prompt.h"
 #include "data/toy/toy.h"
 #include "infer/inspect/attention_map.h"
 #include "infer/trained_model.h"
@@ -207,6 +208,36 @@ static f2b_status look_at(const char *run, const char *question, int64_t at_laye
     return status;
 }
 
+/* The map's columns are the patches: counted from the end of pass 1, where the K rows are. */
+static void assert_columns(const char *run, const f2b_attention_map *map)
+{
+    const f2b_trained_model_options open = { .checkpoint = run, .storage = F2B_STORAGE_OF_FILE };
+    f2b_trained_model *m = f2b_trained_model_open(&open);
+    assert_non_null(m);
+    const uint8_t *const pixels[] = { map->pixels };
+    f2b_tensor *patches = f2b_infer_image_rows(m->model, &m->image, pixels, 1);
+    f2b_sequence prompt = { 0 };
+    assert_ok(f2b_prompt_image(m->tokenizer, F2B_TEMPLATE_VICUNA_V1, m->model->method.prompt,
+                               &prompt));
+    int64_t after = 0;
+    while (prompt.ids[prompt.n - 1 - after] != F2B_ROW_IMAGE) after++;
+    assert_true(after > 0 && after + 1 < prompt.n);
+    const f2b_pack_item item = { .ids = prompt.ids, .n = prompt.n, .summary = true };
+    const f2b_pack_options o = f2b_pass_compress_options(m->model);
+    f2b_attention_rows seen = { 0 };
+    assert_ok(f2b_attention_probe(m->model, F2B_STAGE_COMPRESSION, &item, &o, patches, map->layer,
+                                  &seen));
+    const int64_t P = map->side * map->side, first = seen.keys - map->K - after - P;
+    for (int64_t t = 0; t < map->K; t++)
+        assert_memory_equal(map->summary + t * P, seen.p + t * seen.keys + first,
+                            (size_t)P * sizeof(float));
+    f2b_free(seen.p);
+    f2b_free(prompt.ids);
+    f2b_free(prompt.labels);
+    f2b_tensor_free(patches);
+    f2b_trained_model_close(m);
+}
+
 static void assert_weights(const float *p, int64_t n, int64_t columns)
 {
     for (int64_t t = 0; t < n; t++) {
@@ -230,6 +261,7 @@ static void test_double(void **state)
     assert_true(map.K == 5 && map.layer == map.layers - 1 && map.columns == 5);
     assert_true(map.n_answer >= 1 && map.n_answer <= 5);
     assert_weights(map.summary, map.K, map.side * map.side);
+    assert_columns(in_temp("run"), &map);
     assert_weights(map.answer, map.n_answer, map.columns);
     assert_ok(f2b_attention_draw(&map, in_temp("map.svg")));
     char *svg = read_svg(in_temp("map.svg"));
