@@ -159,6 +159,37 @@ static f2b_status form_pools(f2b_dataset *d)
     return F2B_OK;
 }
 
+/* A member and what its image is known by. */
+typedef struct shown {
+    uint64_t image;
+    int64_t member;
+} shown;
+
+static int by_image(const void *a, const void *b)
+{
+    const shown *x = a, *y = b;
+    if (x->image != y->image) return x->image < y->image ? -1 : 1;
+    return x->member < y->member ? -1 : 1;
+}
+
+/* Images by number: that of the first member that shows it. A source knows its images by their paths,
+ * and where the data lie must not change which samples a step has. */
+static f2b_status number_images(const f2b_dataset *d, const f2bi_members *pool,
+                                uint64_t *images)
+{
+    shown *all = f2b_calloc((size_t)pool->n, sizeof *all, F2B_TAG_DATA);
+    if (all == NULL) return F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < pool->n; i++)
+        all[i] = (shown){ f2bi_image_of(d, f2bi_member(pool, i)), i };
+    qsort(all, (size_t)pool->n, sizeof *all, by_image);
+    for (int64_t i = 0, first = 0; i < pool->n; i++) {
+        if (all[i].image != all[first].image) first = i;
+        images[all[i].member] = (uint64_t)all[first].member;
+    }
+    f2b_free(all);
+    return F2B_OK;
+}
+
 /* Images of a pool, for the sampler; NULL where they differ by their nature. */
 static f2b_status pool_images(const f2b_dataset *d, f2b_batch_kind kind, uint64_t **images)
 {
@@ -170,8 +201,7 @@ static f2b_status pool_images(const f2b_dataset *d, f2b_batch_kind kind, uint64_
     if (differ || pool->n == 0) return F2B_OK;
     *images = f2b_calloc((size_t)pool->n, sizeof **images, F2B_TAG_DATA);
     if (*images == NULL) return F2B_ERR_MEMORY;
-    for (int64_t i = 0; i < pool->n; i++) (*images)[i] = f2bi_image_of(d, f2bi_member(pool, i));
-    return F2B_OK;
+    return number_images(d, pool, *images);
 }
 
 static f2b_status make_sampler(f2b_dataset *d)
