@@ -45,13 +45,9 @@ int f2b_data_image(int argc, char **argv)
     };
     const f2b_command command = {
         .name = "f2b-data image",
-        .summary =
-            "An image file as the vision tower gets it: decoded, padded or cropped to a square, "
-            "resized as Pillow does it, normalised.",
-        .options = options,
-        .operands = "FILE",
-        .min_operands = 1,
-        .max_operands = 1,
+        .summary = "An image file as the vision tower gets it: decoded, padded or cropped to a square, "
+                   "resized as Pillow does it, normalised.",
+        .options = options, .operands = "FILE", .min_operands = 1, .max_operands = 1,
     };
     f2b_arguments arguments;
     int exit_code;

@@ -50,19 +50,16 @@ static f2b_status sniff(const uint8_t *bytes, int64_t n, const char *name, forma
     if (n == 0) return f2b_fail(F2B_ERR_FORMAT, "%s: the image file is empty", name);
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) {
         const int offset = signatures[i].offset, length = signatures[i].length;
-        if (n < offset + length
-            || memcmp(bytes + offset, signatures[i].magic, (size_t)length) != 0) {
+        if (n < offset + length || memcmp(bytes + offset, signatures[i].magic, (size_t)length) != 0) {
             continue;
         }
         *out = signatures[i].format;
         if (*out != OTHER) return F2B_OK;
-        return f2b_fail(F2B_ERR_FORMAT, "%s: is %s, which is not read; convert it to JPEG or PNG",
-                        name, signatures[i].name);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: is %s, which is not read; convert it to JPEG or PNG", name,
+                        signatures[i].name);
     }
-    return f2b_fail(F2B_ERR_FORMAT,
-                    "%s: not an image (no known signature); JPEG, PNG, GIF, BMP and "
-                    "Netpbm are read",
-                    name);
+    return f2b_fail(F2B_ERR_FORMAT, "%s: not an image (no known signature); JPEG, PNG, GIF, BMP and "
+                    "Netpbm are read", name);
 }
 
 f2b_status f2bi_image_check_sides(int64_t width, int64_t height, const char *name)
@@ -70,10 +67,8 @@ f2b_status f2bi_image_check_sides(int64_t width, int64_t height, const char *nam
     const bool ok = width >= 1 && height >= 1 && width <= F2B_IMAGE_MAX_SIDE
                     && height <= F2B_IMAGE_MAX_SIDE && width * height <= F2B_IMAGE_MAX_PIXELS;
     if (ok) return F2B_OK;
-    return f2b_fail(F2B_ERR_FORMAT,
-                    "%s: %lld x %lld pixels; an image has 1 to %d a side and at most "
-                    "%d in all",
-                    name, (long long)width, (long long)height, F2B_IMAGE_MAX_SIDE,
+    return f2b_fail(F2B_ERR_FORMAT, "%s: %lld x %lld pixels; an image has 1 to %d a side and at most "
+                    "%d in all", name, (long long)width, (long long)height, F2B_IMAGE_MAX_SIDE,
                     F2B_IMAGE_MAX_PIXELS);
 }
 
@@ -108,16 +103,14 @@ f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_
                         f2bi_stb_reason());
     }
     F2B_TRY(f2bi_image_check_sides(width, height, name));
-    /* No single buffer of a decoder is larger: 16-bit RGBA takes 8 bytes a pixel, a progressive
-     * JPEG rounds both sides up to 32; the compressed data grow by doubling. */
-    const size_t limit =
-        ((size_t)1 << 20) + (size_t)n * 4 + (size_t)((width + 64) * (height + 64)) * 16;
+    /* No single buffer of a decoder is larger: 16-bit RGBA takes 8 bytes a pixel, a progressive JPEG
+     * rounds both sides up to 32; the compressed data grow by doubling. */
+    const size_t limit = ((size_t)1 << 20) + (size_t)n * 4 + (size_t)((width + 64) * (height + 64)) * 16;
     bool truncated;
     void *pixels = f2bi_stb_decode(bytes, n, limit, grey16, &width, &height, &truncated);
     if (pixels == NULL || truncated) {
         f2b_free(pixels);
-        return f2b_fail(F2B_ERR_FORMAT, "%s: %s image (%s)", name,
-                        truncated ? "truncated" : "damaged",
+        return f2b_fail(F2B_ERR_FORMAT, "%s: %s image (%s)", name, truncated ? "truncated" : "damaged",
                         truncated ? "the file ends before the picture does" : f2bi_stb_reason());
     }
     uint8_t *rgb = pixels;
@@ -181,9 +174,8 @@ f2b_status f2b_image_prepare(const f2b_image *image, f2b_image_aspect aspect, in
 {
     const int64_t w = image->width, h = image->height;
     if (size < 1 || size > F2B_IMAGE_MAX_SIZE || image->rgb == NULL || w < 1 || h < 1) {
-        return f2b_fail(F2B_ERR_INVALID,
-                        "image_prepare: size %d (1 to %d) of a %lld x %lld picture", size,
-                        F2B_IMAGE_MAX_SIZE, (long long)w, (long long)h);
+        return f2b_fail(F2B_ERR_INVALID, "image_prepare: size %d (1 to %d) of a %lld x %lld picture",
+                        size, F2B_IMAGE_MAX_SIZE, (long long)w, (long long)h);
     }
     if (w == size && h == size) {                       /* both passes would be the identity */
         memcpy(out, image->rgb, (size_t)(w * h * 3));
@@ -197,8 +189,7 @@ f2b_status f2b_image_prepare(const f2b_image *image, f2b_image_aspect aspect, in
     }
     const f2bi_canvas canvas = { .image = image, .width = w, .height = h };
     const int64_t full_w = w <= h ? size : size * w / h, full_h = w <= h ? size * h / w : size;
-    return f2bi_resize(&canvas, full_w, full_h, (full_w - size) / 2, (full_h - size) / 2, size,
-                       out);
+    return f2bi_resize(&canvas, full_w, full_h, (full_w - size) / 2, (full_h - size) / 2, size, out);
 }
 
 void f2b_image_normalise(const uint8_t *rgb, int size, const float mean[3], const float std[3],

@@ -1,10 +1,10 @@
 /*
- * Images: file bytes -> RGB8 -> the square uint8 picture that the tower was trained on -> f32.
+ * Images: file bytes -> RGB8 -> the square uint8 picture that the vision tower was trained on -> f32.
  *
  * Everything here follows what LLaVA's Python stack does (Pillow's open().convert('RGB'),
- * expand2square, Pillow's bicubic resize on uint8, CLIP's rescale and normalise), because the
- * frozen tower has only ever seen that. Resizing equals Pillow's to the byte; stb_image decodes.
- * All functions are pure but for the files they name, and may be called from many threads.
+ * expand2square, Pillow's bicubic resize on uint8, CLIP's rescale and normalise), because the frozen
+ * tower has only ever seen that. Resizing is equal to Pillow's to the byte; decoding is stb_image's.
+ * All functions are pure but for the files they name, and safe to call from many threads.
  */
 #ifndef F2B_DATA_IMAGE_IMAGE_H
 #define F2B_DATA_IMAGE_IMAGE_H
@@ -16,7 +16,7 @@
 /** Limits of what is decoded; more is an error, so that one bad file cannot take the memory. */
 enum {
     F2B_IMAGE_MAX_SIDE = 65535,             /* JPEG's own limit */
-    F2B_IMAGE_MAX_PIXELS = 89478485,        /* where Pillow warns of a decompression bomb */
+    F2B_IMAGE_MAX_PIXELS = 89478485,        /* where Pillow starts to warn of a decompression bomb */
     F2B_IMAGE_MAX_FILE_BYTES = 1 << 28,
     F2B_IMAGE_MAX_SIZE = 4096,              /* S, the side of a prepared image */
 };
@@ -49,8 +49,8 @@ typedef enum f2b_image_aspect {
 f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_image *image)
     F2B_MUST_USE;
 
-/** As f2b_image_decode, from a file. errors: also F2B_ERR_NOT_FOUND, F2B_ERR_IO (not a regular
- * file, unreadable), F2B_ERR_FORMAT for an empty or too large file. */
+/** As f2b_image_decode, from a file. errors: also F2B_ERR_NOT_FOUND, F2B_ERR_IO (not a regular file,
+ *  unreadable), F2B_ERR_FORMAT for an empty or too large file. */
 f2b_status f2b_image_open(const char *path, f2b_image *image) F2B_MUST_USE;
 
 /** Free the pixels and make the image empty. NULL and empty images are allowed. */
@@ -75,11 +75,9 @@ f2b_status f2b_image_prepare(const f2b_image *image, f2b_image_aspect aspect, in
                              const uint8_t background[3], uint8_t *out) F2B_MUST_USE;
 
 /**
- * chw[c,y,x] = ((float)(rgb[y,x,c] / 255) - mean[c]) / std[c], to the bit as transformers computes
- * it (rescale in f64, rounded to f32, then f32).
- *
- * rgb  [size, size, 3], borrowed.
- * chw  f32 [3, size, size], the caller's.
+ * chw[c,y,x] = ((float)(rgb[y,x,c] / 255) - mean[c]) / std[c], to the bit as transformers computes it
+ * (rescale in f64, rounded to f32, then f32).
+ * rgb [size, size, 3] borrowed; chw f32 [3, size, size], the caller's.
  */
 void f2b_image_normalise(const uint8_t *rgb, int size, const float mean[3], const float std[3],
                          float *chw);
@@ -88,7 +86,7 @@ void f2b_image_normalise(const uint8_t *rgb, int size, const float mean[3], cons
  *  F2B_ERR_FORMAT (sides above the limits) or F2B_ERR_MEMORY. */
 uint8_t *f2b_image_encode_png(const uint8_t *rgb, int64_t width, int64_t height, int64_t *bytes);
 
-/** Write RGB8 pixels [height, width, 3] as a PNG. errors: F2B_ERR_IO (the path), F2B_ERR_MEMORY. */
+/** Write RGB8 pixels [height, width, 3] as a PNG. errors: F2B_ERR_IO with the path; F2B_ERR_MEMORY. */
 f2b_status f2b_image_write_png(const char *path, const uint8_t *rgb, int64_t width, int64_t height)
     F2B_MUST_USE;
 

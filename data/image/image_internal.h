@@ -57,7 +57,7 @@ typedef struct f2bi_canvas {
  * Pillow's bicubic resize of the canvas to full_width x full_height, of which only the window
  * [x, x+size) x [y, y+size) is computed: out [size, size, 3].
  */
-f2b_status f2bi_resize(const f2bi_canvas *canvas, int64_t full_width, int64_t full_height,
-                       int64_t x, int64_t y, int size, uint8_t *out) F2B_MUST_USE;
+f2b_status f2bi_resize(const f2bi_canvas *canvas, int64_t full_width, int64_t full_height, int64_t x,
+                       int64_t y, int size, uint8_t *out) F2B_MUST_USE;
 
 #endif

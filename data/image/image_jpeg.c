@@ -1,7 +1,7 @@
 /*
  * What must hold of a JPEG before stb_image may see it: stb 2.27, the version of Debian 12, writes
- * behind its Huffman tables when a DHT segment declares more than 256 codes. This walk reads the
- * same markers at the same places as stb does, or refuses where stb refuses too.
+ * behind its Huffman tables when a DHT segment declares more than 256 codes. This walk reads the same
+ * markers at the same places as stb does, or refuses where stb refuses too.
  */
 #include <string.h>
 

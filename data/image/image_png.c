@@ -27,8 +27,7 @@ static uint32_t crc32(const uint8_t *bytes, int64_t n)
     for (; n >= 4; n -= 4, bytes += 4) {
         c ^= (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16
              | (uint32_t)bytes[3] << 24;
-        c = table[3][c & 255] ^ table[2][c >> 8 & 255] ^ table[1][c >> 16 & 255]
-            ^ table[0][c >> 24];
+        c = table[3][c & 255] ^ table[2][c >> 8 & 255] ^ table[1][c >> 16 & 255] ^ table[0][c >> 24];
     }
     for (; n > 0; n--, bytes++) c = (c >> 8) ^ table[0][(c ^ *bytes) & 255];
     return ~c;
@@ -48,9 +47,8 @@ f2b_status f2bi_png_check(const uint8_t *bytes, int64_t n, const char *name, boo
         const int64_t length = big32(bytes + at);
         const uint8_t *type = bytes + at + 4;
         if (length > n - at - 12) {
-            return f2b_fail(F2B_ERR_FORMAT,
-                            "%s: truncated PNG (a chunk at byte %lld says %lld bytes)", name,
-                            (long long)at, (long long)length);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: truncated PNG (a chunk at byte %lld says %lld bytes)",
+                            name, (long long)at, (long long)length);
         }
         const bool critical = (type[0] & 0x20) == 0;
         if (critical && crc32(type, length + 4) != big32(bytes + at + 8 + length)) {

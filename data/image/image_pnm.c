@@ -67,10 +67,8 @@ f2b_status f2bi_pnm_decode(const uint8_t *bytes, int64_t n, const char *name, f2
         const int64_t value = next_sample(&r, text, wide);
         if (value < 0 || (text && value > maxval)) {
             f2b_free(rgb);
-            return f2b_fail(F2B_ERR_FORMAT,
-                            "%s: truncated or damaged Netpbm picture (sample %lld of "
-                            "%lld)",
-                            name, (long long)i, (long long)samples);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: truncated or damaged Netpbm picture (sample %lld of "
+                            "%lld)", name, (long long)i, (long long)samples);
         }
         const double scaled = nearbyint((double)value / (double)maxval * top);
         const uint8_t byte = (uint8_t)(scaled > 255.0 ? 255.0 : scaled);

@@ -1,6 +1,6 @@
 /*
- * Pillow's bicubic resampling of 8-bit pixels, equal to the byte (src/libImaging/Resample.c):
- * weights of 22 fractional bits, rows first, their result rounded to uint8, then columns.
+ * Pillow's bicubic resampling of 8-bit pixels, equal to the byte (src/libImaging/Resample.c): weights
+ * of 22 fractional bits, rows first, their result rounded to uint8, then columns.
  *
  * Rows are resampled LANES at a time with the rows lying side by side (a transposed block), so that
  * both passes are the same loop: accumulator += weight * byte over a long contiguous run, which the
@@ -16,7 +16,7 @@
 
 enum { PRECISION_BITS = 32 - 8 - 2, LANES = 16, RUN = LANES * 3 };
 
-/* For each output pixel: its first input pixel, how many, their weights (row o of `weight`). */
+/* For each output pixel: its first input pixel, how many, and their weights (row o of `weights`). */
 typedef struct weights {
     int64_t stride;             /* most taps of an output pixel */
     int64_t *first, *count;     /* [S] */
@@ -40,8 +40,8 @@ static void weights_free(weights *w)
 }
 
 /*
- * Weights for the output pixels [from, from+n) of a line of `in` pixels resized to `full`. Each
- * line of arithmetic is Pillow's, in its order and in f64: another order would round differently.
+ * Weights for the output pixels [from, from+n) of a line of `in` pixels resized to `full`. Each line
+ * of arithmetic is Pillow's, in its order and in f64: another order would round differently.
  */
 static f2b_status weights_init(weights *w, int64_t in, int64_t full, int64_t from, int64_t n)
 {
@@ -81,13 +81,12 @@ static inline uint8_t clip8(int32_t sum)
 }
 
 /* acc[i] += k * in[i], for the whole run. */
-static inline void accumulate(int32_t *restrict acc, const uint8_t *restrict in, int32_t k,
-                              int64_t n)
+static inline void accumulate(int32_t *restrict acc, const uint8_t *restrict in, int32_t k, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) acc[i] += k * (int32_t)in[i];
 }
 
-/* One block of `rows` <= LANES picture rows from `y`, laid on the canvas: block[x, lane*3 + c].
+/* One block of `rows` <= LANES picture rows from `y`, laid on the canvas: block[x, lane*3 + channel].
  * `block` already holds the background everywhere the picture is not. */
 static void gather_block(const f2bi_canvas *c, int64_t y, int64_t rows, uint8_t *block)
 {
@@ -102,8 +101,8 @@ static void gather_block(const f2bi_canvas *c, int64_t y, int64_t rows, uint8_t 
 }
 
 /* The picture rows [y0, y1) resampled along x: lines [(y1-y0), S, 3]. */
-static f2b_status resize_rows(const f2bi_canvas *c, const weights *w, int64_t y0, int64_t y1,
-                              int size, uint8_t *lines)
+static f2b_status resize_rows(const f2bi_canvas *c, const weights *w, int64_t y0, int64_t y1, int size,
+                              uint8_t *lines)
 {
     uint8_t *block = f2b_alloc_host((size_t)(c->width * RUN), F2B_TAG_SCRATCH);
     if (block == NULL) return f2b_last_status();
@@ -141,7 +140,7 @@ static void empty_line(const f2bi_canvas *c, const weights *w, int size, uint8_t
     }
 }
 
-/* The second pass: out row o from the rows under it; those outside the picture are `empty`. */
+/* The second pass: out row o from the canvas rows under it; rows outside the picture are `empty`. */
 static void resize_columns(const f2bi_canvas *c, const weights *w, int64_t y0, int size,
                            const uint8_t *lines, const uint8_t *empty, int32_t *acc, uint8_t *out)
 {

@@ -53,8 +53,7 @@ static f2b_status read_triple(const json_t *root, const char *path, const char *
         if (ok) out[c] = (float)v;
     }
     if (ok) return F2B_OK;
-    return f2b_fail(F2B_ERR_FORMAT, "%s: %s must be three numbers from %g to %g", path, key, low,
-                    high);
+    return f2b_fail(F2B_ERR_FORMAT, "%s: %s must be three numbers from %g to %g", path, key, low, high);
 }
 
 static f2b_status read_config(const json_t *root, const char *path, f2b_image_settings *s)
@@ -102,8 +101,7 @@ static f2b_status read_file(const char *model_dir, const char *file, bool requir
         status = root == NULL ? f2b_last_status() : read(root, path, settings);
         json_decref(root);
     } else if (required) {
-        status =
-            f2b_fail_errno(F2B_ERR_NOT_FOUND, "%s: cannot read it; a model folder has one", path);
+        status = f2b_fail_errno(F2B_ERR_NOT_FOUND, "%s: cannot read it; a model folder has one", path);
     }
     f2b_free(path);
     return status;

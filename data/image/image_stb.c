@@ -105,9 +105,8 @@ void *f2bi_stb_decode(const void *bytes, int64_t n, size_t limit, bool grey16, i
     source s = { .bytes = bytes, .n = n };
     int w = 0, h = 0, channels = 0;
     block_limit = limit;
-    void *pixels = grey16
-                       ? (void *)stbi_load_16_from_callbacks(&callbacks, &s, &w, &h, &channels, 1)
-                       : (void *)stbi_load_from_callbacks(&callbacks, &s, &w, &h, &channels, 3);
+    void *pixels = grey16 ? (void *)stbi_load_16_from_callbacks(&callbacks, &s, &w, &h, &channels, 1)
+                          : (void *)stbi_load_from_callbacks(&callbacks, &s, &w, &h, &channels, 3);
     *width = w, *height = h;
     *truncated = s.overrun;
     return pixels;

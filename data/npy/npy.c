@@ -33,24 +33,19 @@ static int64_t count(const int64_t *shape, int dims, int64_t size)
     return __builtin_mul_overflow(n, size, &bytes) ? -1 : n;
 }
 
-/* Magic, version 1.0, u16 length, then a Python literal padded so that the data are 64-byte
- * aligned. */
+/* Magic, version 1.0, u16 length, then a Python literal padded so that the data are 64-byte aligned. */
 static bool write_header(FILE *file, const char *descr, const int64_t *shape, int dims)
 {
     char text[320];
-    int n =
-        snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
+    int n = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
     for (int i = 0; i < dims; i++) {
-        n += snprintf(text + n, sizeof text - (size_t)n,
-                      dims == 1 ? "%lld," : i > 0 ? ", %lld" : "%lld",
+        n += snprintf(text + n, sizeof text - (size_t)n, dims == 1 ? "%lld," : i ? ", %lld" : "%lld",
                       (long long)shape[i]);
     }
     n += snprintf(text + n, sizeof text - (size_t)n, "), }");
     while ((10 + n + 1) % ALIGN != 0) text[n++] = ' ';
     text[n++] = '\n';
-    const uint8_t start[10] = {
-        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (uint8_t)n, (uint8_t)(n >> 8)
-    };
+    const uint8_t start[10] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (uint8_t)n, (uint8_t)(n >> 8) };
     return fwrite(start, 1, sizeof start, file) == sizeof start
            && fwrite(text, 1, (size_t)n, file) == (size_t)n;
 }
@@ -58,8 +53,7 @@ static bool write_header(FILE *file, const char *descr, const int64_t *shape, in
 f2b_npy_writer *f2b_npy_begin(const char *path, f2b_npy_type type, const int64_t *shape, int dims)
 {
     const int64_t elements = count(shape, dims, types[type].size);
-    F2B_RETURN_NULL_IF(elements < 0, F2B_ERR_INVALID, "%s: not a shape that an array can have",
-                       path);
+    F2B_RETURN_NULL_IF(elements < 0, F2B_ERR_INVALID, "%s: not a shape that an array can have", path);
     f2b_npy_writer *w = f2b_calloc(1, sizeof *w, F2B_TAG_FILES);
     if (w == NULL) return NULL;
     w->size = types[type].size, w->left = elements;
@@ -104,7 +98,7 @@ f2b_status f2b_npy_end(f2b_npy_writer *w)
         status = f2b_fail(F2B_ERR_INVALID, "%s: %lld elements fewer than its shape has", w->path,
                           (long long)w->left);
     }
-    if (status != F2B_OK && regular) (void)remove(w->path); /* never a device such as /dev/full */
+    if (status != F2B_OK && regular) (void)remove(w->path);     /* never a device such as /dev/full */
     f2b_free(w->path);
     f2b_free(w);
     return status;

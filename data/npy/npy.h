@@ -11,9 +11,8 @@
 typedef enum f2b_npy_type { F2B_NPY_F32, F2B_NPY_I32, F2B_NPY_I64 } f2b_npy_type;
 
 /**
- * Write `data`, an array of `shape` [dims] outermost first, to `path` (replaced if it exists;
- * removed again if writing fails). dims is 0 to 8; a dimension may be 0; the bytes are checked.
- *
+ * Write `data`, an array of `shape` [dims] outermost first, to `path` (replaced if it exists; removed
+ * again if writing fails). dims is 0 to 8; a dimension may be 0; the size in bytes is checked.
  * errors  F2B_ERR_INVALID (shape), F2B_ERR_IO with the path.
  * source  numpy/lib/format.py
  */

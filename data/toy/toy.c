@@ -22,11 +22,9 @@ static const char describe[] = "Provide a one-sentence caption for the provided 
 
 f2b_toy_options f2b_toy_defaults(void)
 {
-    return (f2b_toy_options){
-        .seed = 1, .train = 8000, .val = 300, .image_size = 64,
-        .objects = 3, .grid = 2, .colours = 6, .shapes = 4, .backgrounds = 3, .jitter = 20,
-        .turns = 6, .described_percent = 50, .text_only_percent = 4,
-    };
+    return (f2b_toy_options){ .seed = 1, .train = 8000, .val = 300, .image_size = 64, .objects = 3,
+                              .grid = 2, .colours = 6, .shapes = 4, .jitter = 20, .turns = 6,
+                              .described_percent = 50, .text_only_percent = 4 };
 }
 
 static f2b_status check_range(const char *name, int64_t value, int64_t low, int64_t high)
@@ -45,7 +43,6 @@ f2b_status f2b_toy_check(const f2b_toy_options *o)
     F2B_TRY(check_range("colors", o->colours, o->objects + 1 < F2BI_TOY_COLOURS ? o->objects + 1
                                               : F2BI_TOY_COLOURS, F2BI_TOY_COLOURS));
     F2B_TRY(check_range("shapes", o->shapes, 1, F2BI_TOY_SHAPES));
-    F2B_TRY(check_range("backgrounds", o->backgrounds, 1, F2BI_TOY_BACKGROUNDS));
     F2B_TRY(check_range("jitter", o->jitter, 0, 100));
     F2B_TRY(check_range("turns", o->turns, 1, 32));
     F2B_TRY(check_range("described", o->described_percent, 0, 100));
@@ -74,8 +71,7 @@ f2b_status f2bi_toy_text_file(const char *dir, const char *name, const char *tex
 /* The files that grow with the images; all are open while the world is written. */
 enum { TRAIN_JSON, VAL_JSON, TRAIN_TSV, VAL_TSV, COCO_JSON, OUTPUTS };
 static const char *const output_names[OUTPUTS] = {
-    "train.json", "val.json", "captions_train.tsv", "captions_val.tsv",
-    "conversation_captions.json",
+    "train.json", "val.json", "captions_train.tsv", "captions_val.tsv", "conversation_captions.json",
 };
 
 typedef struct world {
@@ -115,10 +111,8 @@ static f2b_status open_outputs(world *w)
     fputs("[", w->out[VAL_JSON]);
     fprintf(w->out[COCO_JSON], "{\"images\": [");
     for (int64_t i = 0; i < w->options->train; i++) {
-        fprintf(w->out[COCO_JSON],
-                "%s\n{\"id\": %lld, \"file_name\": \"t%06lld.png\", \"height\": %d, "
-                "\"width\": %d}",
-                i ? "," : "", (long long)i, (long long)i, w->options->image_size,
+        fprintf(w->out[COCO_JSON], "%s\n{\"id\": %lld, \"file_name\": \"t%06lld.png\", \"height\": %d, "
+                "\"width\": %d}", i ? "," : "", (long long)i, (long long)i, w->options->image_size,
                 w->options->image_size);
     }
     fputs("],\n\"annotations\": [", w->out[COCO_JSON]);
@@ -152,10 +146,8 @@ static f2b_status draw_new(world *w, int64_t index, f2bi_toy_scene *scene)
         w->seen[slot] = key;
         return F2B_OK;
     }
-    return f2b_fail(F2B_ERR_USAGE,
-                    "toy world: only %lld different validation scenes were found; give a "
-                    "smaller --val, or more --objects, --colors or --shapes",
-                    (long long)index);
+    return f2b_fail(F2B_ERR_USAGE, "toy world: only %lld different validation scenes were found; give a "
+                    "smaller --val, or more --objects, --colors or --shapes", (long long)index);
 }
 
 /* Begin a record of a conversation; image is NULL for a text-only one. */
@@ -163,8 +155,8 @@ static FILE *begin_record(world *w, f2bi_toy_part part, const char *image)
 {
     FILE *out = w->out[part == F2BI_TOY_TRAIN ? TRAIN_JSON : VAL_JSON];
     const int64_t id = w->records[part]++;
-    fprintf(out, "%s\n{\"id\": \"%s%06lld\"", id ? "," : "",
-            part == F2BI_TOY_TRAIN ? "train" : "val", (long long)id);
+    fprintf(out, "%s\n{\"id\": \"%s%06lld\"", id ? "," : "", part == F2BI_TOY_TRAIN ? "train" : "val",
+            (long long)id);
     if (image != NULL) fprintf(out, ", \"image\": \"%s\"", image);
     fputs(", \"conversations\": [", out);
     return out;
@@ -173,10 +165,8 @@ static FILE *begin_record(world *w, f2bi_toy_part part, const char *image)
 /* One question and answer; LLaVA gives the format prompt with the first question only. */
 static void put_turn(FILE *out, int turn, bool image, const f2bi_toy_question *q)
 {
-    fprintf(out,
-            "%s\n {\"from\": \"human\", \"value\": \"%s%s%s%s\"}, {\"from\": \"gpt\", \"value\": "
-            "\"%s\"}",
-            turn ? "," : "", turn == 0 && image ? "<image>\\n" : "", q->question,
+    fprintf(out, "%s\n {\"from\": \"human\", \"value\": \"%s%s%s%s\"}, {\"from\": \"gpt\", \"value\": "
+            "\"%s\"}", turn ? "," : "", turn == 0 && image ? "<image>\\n" : "", q->question,
             turn == 0 ? "\\n" : "", turn == 0 ? short_answer : "", q->answer);
 }
 
@@ -233,8 +223,7 @@ static void put_questions(world *w, const f2bi_toy_scene *scene, const char *ima
 static f2b_status put_image(world *w, f2bi_toy_part part, int64_t index)
 {
     const int size = w->options->image_size;
-    f2b_rng rng =
-        f2b_rng_new(w->options->seed, F2B_RNG_TOY, 2 + (uint64_t)part, (uint64_t)index, 0);
+    f2b_rng rng = f2b_rng_new(w->options->seed, F2B_RNG_TOY, 2 + (uint64_t)part, (uint64_t)index, 0);
     f2bi_toy_scene scene;
     if (part == F2BI_TOY_VAL) F2B_TRY(draw_new(w, index, &scene));
     else scene = f2bi_toy_scene_draw(w->options, part, index, 0);
@@ -271,28 +260,24 @@ static f2b_status put_image(world *w, f2bi_toy_part part, int64_t index)
 static f2b_status put_readme(const f2b_toy_options *o, const char *dir)
 {
     char text[2048];
-    (void)snprintf(
-        text, sizeof text,
+    (void)snprintf(text, sizeof text,
         "The toy world of fwd2bot: coloured shapes, drawn, not downloaded.\n\n"
         "f2b-data toy --seed %llu --train %lld --val %lld --image-size %d --objects %d --grid %d "
-        "--colors %d --shapes %d --backgrounds %d --jitter %d --turns %d --described %d "
-        "--text-only %d\n"
+        "--colors %d --shapes %d --jitter %d --turns %d --described %d --text-only %d\n"
         "writes these bytes again.\n\n"
         "images/                     t*.png for training, v*.png for validation\n"
-        "train.json                  LLaVA conversations: up to %d questions an image, a\n"
-        "                            caption to generate for %d %%\n"
+        "train.json                  LLaVA conversations: up to %d questions an image, a caption for %d %%\n"
         "                            of the images, some questions without image\n"
-        "val.json                    LLaVA conversations: %d an image, one question each\n"
+        "val.json                    LLaVA conversations: one question a record, %d records an image\n"
         "captions_train.tsv          caption TAB file, one an image\n"
         "captions_val.tsv            likewise; no caption comes twice\n"
         "conversation_captions.json  COCO captions of the training images, %d an image\n"
-        "model/                      a small LLaVA without weights, tokenizer, image settings\n\n"
-        "No scene of the validation part (objects, colours, shapes, sizes, places, background) is "
+        "model/                      a small LLaVA without weights, its tokenizer and image settings\n\n"
+        "No scene of the validation part (objects, colours, shapes, sizes, places and background) is "
         "in the training part.\n",
-        (unsigned long long)o->seed, (long long)o->train, (long long)o->val, o->image_size,
-        o->objects, o->grid, o->colours, o->shapes, o->backgrounds, o->jitter, o->turns,
-        o->described_percent, o->text_only_percent, o->turns, o->described_percent, VAL_QUESTIONS,
-        CAPTIONS);
+        (unsigned long long)o->seed, (long long)o->train, (long long)o->val, o->image_size, o->objects,
+        o->grid, o->colours, o->shapes, o->jitter, o->turns, o->described_percent, o->text_only_percent,
+        o->turns, o->described_percent, VAL_QUESTIONS, CAPTIONS);
     return f2bi_toy_text_file(dir, "README.txt", text);
 }
 
@@ -333,8 +318,7 @@ f2b_status f2b_toy_write(const char *dir, const f2b_toy_options *options,
     while (w.mask < (uint64_t)options->val * 2) w.mask *= 2;
     w.mask -= 1;
     w.seen = f2b_calloc((size_t)w.mask + 1, sizeof *w.seen, F2B_TAG_DATA);
-    w.rgb =
-        f2b_calloc((size_t)options->image_size * (size_t)options->image_size, 3, F2B_TAG_IMAGES);
+    w.rgb = f2b_calloc((size_t)options->image_size * (size_t)options->image_size, 3, F2B_TAG_IMAGES);
     f2b_status status = w.seen == NULL || w.rgb == NULL ? f2b_last_status() : open_outputs(&w);
     if (status == F2B_OK) status = put_images(&w, progress, user);
     status = close_outputs(&w, status);

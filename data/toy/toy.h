@@ -1,10 +1,10 @@
 /*
  * The toy world: a small visual-language problem that is drawn, not downloaded.
  *
- * A scene is a few coloured shapes on a grid of places. Of each scene there is a PNG, a
- * conversation of short questions that cannot be answered without the image, and a caption that
- * nearly determines it. A tokenizer and the config.json of a small LLaVA without weights make the
- * folder complete: a base is trained on it from nothing, then Fwd2Bot on the base.
+ * A scene is a few coloured shapes on a grid of places. Of each scene there is a PNG, a conversation
+ * of short questions that cannot be answered without the image, and a caption that nearly determines
+ * it. A tokenizer and the config.json of a small LLaVA without weights make the folder complete: a
+ * base is trained on it from nothing, then Fwd2Bot on the base.
  *
  * Everything is a pure function of the options: the same options give the same bytes.
  */
@@ -22,7 +22,6 @@ typedef struct f2b_toy_options {
     int objects;                /* at most so many objects a scene, 1..grid*grid */
     int grid;                   /* places: grid x grid, 2 or 3 */
     int colours, shapes;        /* how many of each are used */
-    int backgrounds;            /* 1: always black, no word about it; 2 or 3: drawn and asked for */
     int jitter;                 /* how far objects are off the middle of their places, 0..100 % */
     int turns;                  /* at most so many questions of a training conversation */
     int described_percent;      /* images of 100 that have a record whose answer is the caption */

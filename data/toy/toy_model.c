@@ -1,7 +1,6 @@
 /*
  * The model folder: config.json of a small LLaVA in Hugging Face's layout, without weights, and the
- * small files that transformers expects beside it. The start is drawn from N(0, 0.08^2): Llama's
- * 0.02 is made for d 4096, and leaves a model of d 128 on a plateau for hundreds of steps.
+ * small files that transformers expects beside it.
  */
 #include <stdio.h>
 
@@ -30,7 +29,6 @@ static const char config[] =
     "    \"num_hidden_layers\": 4,\n"
     "    \"num_attention_heads\": 4,\n"
     "    \"num_key_value_heads\": 4,\n"
-    "    \"initializer_range\": 0.08,\n"
     "    \"max_position_embeddings\": 1024,\n"
     "    \"rms_norm_eps\": 1e-05,\n"
     "    \"rope_theta\": 10000.0\n"
@@ -63,8 +61,7 @@ static const char tokenizer[] =
     "{\n"
     "  \"tokenizer_class\": \"LlamaTokenizer\",\n"
     "  \"add_bos_token\": true, \"add_eos_token\": false,\n"
-    "  \"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": \"<unk>\", \"pad_token\": "
-    "\"<unk>\",\n"
+    "  \"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": \"<unk>\", \"pad_token\": \"<unk>\",\n"
     "  \"clean_up_tokenization_spaces\": false,\n"
     "  \"legacy\": false, \"model_max_length\": 1024, \"padding_side\": \"right\"\n"
     "}\n";
@@ -76,8 +73,8 @@ f2b_status f2bi_toy_model(const char *dir, const f2b_toy_options *o, int64_t pie
     const int image = (int)pieces, pad = image + 1;         /* as llava-hf: behind the pieces */
     const int rows = (pad + VOCABULARY_STEP) / VOCABULARY_STEP * VOCABULARY_STEP;
     char text[sizeof config + 128];
-    (void)snprintf(text, sizeof text, config, image, pad, PATCHES * PATCHES, rows, rows,
-                   o->image_size, o->image_size / PATCHES);
+    (void)snprintf(text, sizeof text, config, image, pad, PATCHES * PATCHES, rows, rows, o->image_size,
+                   o->image_size / PATCHES);
     F2B_TRY(f2bi_toy_text_file(dir, "config.json", text));
     (void)snprintf(text, sizeof text, preprocessor, o->image_size, o->image_size, o->image_size);
     F2B_TRY(f2bi_toy_text_file(dir, "preprocessor_config.json", text));

@@ -1,7 +1,7 @@
 /*
  * What is said about a scene: captions, questions, answers. Answers are balanced as far as the
- * scenes are: a kind of question is chosen first, yes and no are equally frequent, and what a
- * question names (a colour, a place) says nothing about its answer.
+ * scenes are: a kind of question is chosen first, yes and no are equally frequent, and what a question
+ * names (a colour, a place) says nothing about its answer.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "data/toy/toy_internal.h"
 
 const char *const f2bi_toy_colours[F2BI_TOY_COLOURS] = {
-    "red", "green", "blue", "yellow", "purple", "cyan", "orange", "pink", "brown", "teal",
+    "red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink", "brown", "teal",
 };
 const char *const f2bi_toy_shapes[F2BI_TOY_SHAPES] = {
     "circle", "square", "triangle", "cross", "diamond", "ring", "bar", "hourglass",
@@ -39,8 +39,8 @@ static const f2bi_toy_object *any(const f2bi_toy_scene *scene, f2b_rng *rng)
 
 #define SAY(...) (void)snprintf(out->question, sizeof out->question, __VA_ARGS__)
 
-/* "Is there a red circle?" Half are there. Of the others half have the colour with another shape,
- * half a colour that is not in the scene, so that neither word alone gives the answer away. */
+/* "Is there a red circle?" Half are there. Of the others half have the colour with another shape, half
+ * a colour that is not in the scene, so that neither word alone gives the answer away. */
 static void ask_there(const f2bi_toy_scene *scene, const f2b_toy_options *options, f2b_rng *rng,
                       f2bi_toy_question *out)
 {
@@ -78,8 +78,8 @@ static bool ask_relation(const f2bi_toy_scene *scene, f2b_rng *rng, f2bi_toy_que
     return true;
 }
 
-bool f2bi_toy_ask(const f2bi_toy_scene *scene, const f2b_toy_options *options, int kind,
-                  f2b_rng *rng, f2bi_toy_question *out)
+bool f2bi_toy_ask(const f2bi_toy_scene *scene, const f2b_toy_options *options, int kind, f2b_rng *rng,
+                  f2bi_toy_question *out)
 {
     const f2bi_toy_object *object = any(scene, rng);
     const char *colour = f2bi_toy_colours[object->colour];
@@ -111,7 +111,6 @@ bool f2bi_toy_ask(const f2bi_toy_scene *scene, const f2b_toy_options *options, i
     case 6:
         return ask_relation(scene, rng, out);
     default:
-        if (scene->background < 0) return false;
         SAY("What color is the background?");
         out->answer = f2bi_toy_backgrounds[scene->background];
         return true;
@@ -135,6 +134,5 @@ void f2bi_toy_caption(const f2bi_toy_scene *scene, int variant, char out[F2BI_TO
                                f2bi_toy_place(scene->grid, o->place), f2bi_toy_sizes[o->size],
                                f2bi_toy_colours[o->colour], f2bi_toy_shapes[o->shape]);
     }
-    if (scene->background < 0) return;
     (void)snprintf(out + at, F2BI_TOY_TEXT - at, " on %s", f2bi_toy_backgrounds[scene->background]);
 }

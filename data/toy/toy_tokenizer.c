@@ -1,11 +1,11 @@
 /*
- * A vocabulary for the toy world. BPE reaches a piece only by merging two pieces, so every word
- * comes with all its beginnings. Three levels, the higher merging first:
+ * A vocabulary for the toy world. BPE reaches a piece only by merging two pieces, so every word comes
+ * with all its beginnings. Three levels, the higher merging first:
  *   words after a space      "_c", "_co", ..., "_color"
  *   words at a line's start  "W", "Wh", ..., "What"
  *   runs of words            "_top" "_left" -> "_top_left", and the fixed sentences of the prompts
- * All beginnings of level one start with the space mark and those of level two with a capital
- * letter, so a word is built from its left end and nothing merges across it before it is complete.
+ * Because all beginnings of level one start with the space mark and those of level two with a capital
+ * letter, a word is built from its left end and nothing can merge across it before it is complete.
  * The fixed sentences (LLaVA's system line, the instructions) become single pieces: they carry no
  * information, and their rows would be half of what a step computes.
  */
@@ -26,10 +26,9 @@ typedef struct vocabulary {
 } vocabulary;
 
 static const char *const words[] = {
-    "a", "at", "the", "is", "on", "of", "or", "there", "color", "shape", "size", "object",
-    "objects", "many", "are", "there?", "object?", "background?", "shape?", "left", "right", "top",
-    "bottom", "center", "above", "below", "yes", "no", "USER:", "ASSISTANT:", "What", "Where",
-    "How", "Is",
+    "a", "at", "the", "is", "on", "of", "or", "there", "color", "shape", "size", "object", "objects",
+    "many", "are", "there?", "object?", "background?", "shape?", "left", "right", "top", "bottom",
+    "center", "above", "below", "yes", "no", "USER:", "ASSISTANT:", "What", "Where", "How", "Is",
 };
 
 /* What may follow a newline or an end token, where no space goes before it. */
@@ -59,7 +58,7 @@ static void add(vocabulary *v, const char *text, size_t bytes)
     else v->n++;
 }
 
-/* All beginnings of an ASCII word, from two symbols on; `spaced` puts the mark before it. */
+/* All beginnings of a word of ASCII letters, from two symbols on; `spaced` puts the mark before it. */
 static void add_word(vocabulary *v, const char *word, size_t bytes, bool spaced)
 {
     char text[MAX_BYTES];

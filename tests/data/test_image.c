@@ -144,8 +144,7 @@ static void test_messages(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         f2b_image image;
-        uint8_t *exact =
-            f2b_alloc_host((size_t)cases[i].n, F2B_TAG_FILES); /* ASan sees overreads */
+        uint8_t *exact = f2b_alloc_host((size_t)cases[i].n, F2B_TAG_FILES); /* ASan sees overreads */
         memcpy(exact, cases[i].bytes, (size_t)cases[i].n);
         assert_int_equal(f2b_image_decode(exact, cases[i].n, "some.jpg", &image), F2B_ERR_FORMAT);
         assert_non_null(strstr(f2b_last_error(), "some.jpg"));
@@ -166,8 +165,8 @@ static bool read_reference(FILE *tsv, reference *r)
     char line[512];
     if (fgets(line, sizeof line, tsv) == NULL) return false;
     *r = (reference){ 0 };
-    (void)sscanf(line, "%127s %*s %63s %15s %*s %ld %ld %*s %lf %lf %lf", r->file, r->status,
-                 r->format, &r->width, &r->height, &r->mean[0], &r->mean[1], &r->mean[2]);
+    (void)sscanf(line, "%127s %*s %63s %15s %*s %ld %ld %*s %lf %lf %lf", r->file, r->status, r->format,
+                 &r->width, &r->height, &r->mean[0], &r->mean[1], &r->mean[2]);
     return true;
 }
 
@@ -207,13 +206,12 @@ static void test_odd_images(void **state)
         for (int64_t i = 0; i < image.width * image.height; i++) {
             for (int c = 0; c < 3; c++) sum[c] += image.rgb[i * 3 + c];
         }
-        /* JPEG decoders round differently; all else is exact (its bytes: test_image_pillow.py). */
+        /* JPEG decoders round differently; all else is exact (byte equality: test_image_pillow.py). */
         const double tolerance = strcmp(r.format, "JPEG") == 0 ? 0.5 : 0.00051;
         for (int c = 0; c < 3; c++) {
             const double mean = sum[c] / (double)(image.width * image.height);
             if (mean - r.mean[c] > tolerance || r.mean[c] - mean > tolerance) {
-                fail_msg("%s: mean of channel %d is %f, Pillow's is %f", r.file, c, mean,
-                         r.mean[c]);
+                fail_msg("%s: mean of channel %d is %f, Pillow's is %f", r.file, c, mean, r.mean[c]);
             }
         }
         f2b_image_free(&image);
@@ -227,10 +225,9 @@ static void test_damaged_files(void **state)
 {
     (void)state;
     static const char *const files[] = {
-        "pillow/hopper.jpg", "pillow/hopper_gray.jpg", "pillow/pil_sample_cmyk.jpg",
-        "pillow/hopper_16bit_qtables.jpg", "pillow/hopper.gif", "pillow/hopper.bmp",
-        "pillow/hopper_16bit.pgm", "pillow/hopper_8bit_plain.ppm", "png/basn3p04.png",
-        "png/basn6a16.png",
+        "pillow/hopper.jpg", "pillow/hopper_gray.jpg", "pillow/pil_sample_cmyk.jpg", "pillow/hopper.gif",
+        "pillow/hopper_16bit_qtables.jpg", "pillow/hopper.bmp", "pillow/hopper_16bit.pgm",
+        "png/basn3p04.png", "png/basn6a16.png", "pillow/hopper_8bit_plain.ppm",
     };
     f2b_rng rng = f2b_rng_new(1, F2B_RNG_TEST, 0, 0, 0);
     f2b_bytes_peak_reset();
@@ -251,8 +248,7 @@ static void test_damaged_files(void **state)
             memcpy(bytes, original, keep);
             const uint64_t flips = f2b_rng_below(&rng, 8);
             for (uint64_t i = 0; i < flips; i++) {
-                const uint64_t within =
-                    i % 2 == 0 && keep > 700 ? 700 : keep; /* half in the header */
+                const uint64_t within = i % 2 == 0 && keep > 700 ? 700 : keep;  /* half in the header */
                 bytes[f2b_rng_below(&rng, within)] = (uint8_t)f2b_rng_u32(&rng);
             }
             f2b_image image;

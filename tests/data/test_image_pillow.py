@@ -19,7 +19,7 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 # The codec's rounding differs for JPEG; these differ for a reason of their own:
 OTHER_THAN_PILLOW = {
     "pillow/hopper.webp": "refused: stb_image has no WebP decoder",
-    "pillow/jpeg_ff00_header.jpg": "refused: stray FF 00 in the header, which libjpeg skips",
+    "pillow/jpeg_ff00_header.jpg": "refused: stray FF 00 between header segments, which libjpeg skips",
 }
 
 
@@ -51,8 +51,8 @@ def run(path, out, size, *options, check=True):
     model = out.parent / f"model{size}"
     model.mkdir(exist_ok=True)
     (model / "config.json").write_text(json.dumps({"vision_config": {"image_size": size}}))
-    done = subprocess.run([PROGRAM, "image", str(path), "--model", str(model), "--out",
-                           str(out), *options], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([PROGRAM, "image", str(path), "--model", str(model), "--out", str(out), *options],
+                          capture_output=True, text=True, timeout=60)
     if check:
         assert done.returncode == 0, done.stderr
     return done

@@ -34,8 +34,7 @@ static void test_bytes(void **state)
     /* np.save(f, np.arange(6, dtype='<i4').reshape(2, 3)) */
     char expected[128 + 24];
     memset(expected, ' ', 128);
-    memcpy(expected,
-           "\x93NUMPY\x01\0\x76\0{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }",
+    memcpy(expected, "\x93NUMPY\x01\0\x76\0{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }",
            10 + 59);
     expected[127] = '\n';
     const int32_t data[6] = { 0, 1, 2, 3, 4, 5 };

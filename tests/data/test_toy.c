@@ -1,4 +1,4 @@
-/* The toy world: same options, same bytes; texts that are true; validation kept apart. */
+/* The toy world: the same bytes for the same options, texts that are true, validation kept apart. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -85,8 +85,7 @@ static void test_same_bytes(void **state)
         free(b);
         b = read_text(other, files[i], &m);
         const bool same = n == m && memcmp(a, b, n) == 0;
-        assert_int_equal(same,
-                         strncmp(files[i], "model/", 6) == 0); /* another seed, another world */
+        assert_int_equal(same, strncmp(files[i], "model/", 6) == 0);    /* another seed, another world */
         free(a);
         free(b);
     }
@@ -127,8 +126,7 @@ static void test_files_fit_together(void **state)
                 const bool marked = strncmp(value, "<image>\n", 8) == 0;
                 assert_int_equal(marked, name != NULL && t == 0);
                 f2b_ids ids = { 0 };
-                assert_int_equal(f2b_tokenizer_encode(tokenizer, value, strlen(value), 0, &ids),
-                                 F2B_OK);
+                assert_int_equal(f2b_tokenizer_encode(tokenizer, value, strlen(value), 0, &ids), F2B_OK);
                 if (t % 2 == 1 && strchr(value, ',') == NULL && strstr(value, " on ") == NULL) {
                     assert_int_equal(ids.n, 1);                 /* short answers are one piece */
                 }
@@ -148,13 +146,11 @@ static void test_fixed_sentences_are_pieces(void **state)
     snprintf(model, sizeof model, "%s/model", dir);
     f2b_tokenizer *tokenizer = f2b_tokenizer_open(model);
     static const struct { const char *text; int64_t ids; } cases[] = {
-        { "A chat between a curious user and an artificial intelligence assistant. The assistant "
-          "gives helpful, detailed, and polite answers to the user's questions. USER: ",
-          3 },
+        { "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+          "helpful, detailed, and polite answers to the user's questions. USER: ", 3 },
         { "\nSummarize the image in a few words. ASSISTANT:", 4 },
-        { "\nWhat color is the object at the top left?\nAnswer the question using a single word or "
-          "phrase. ASSISTANT: red",
-          14 },
+        { "\nWhat color is the object at the top left?\nAnswer the question using a single word or phrase. "
+          "ASSISTANT: red", 14 },
         { "small gray hourglass", 3 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

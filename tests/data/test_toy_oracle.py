@@ -14,8 +14,8 @@ PROGRAM = pathlib.Path(os.environ.get("F2B_BUILD_DIR", ROOT / "build/release")) 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    subprocess.run([PROGRAM, "toy", "--out", str(folder), "--train", "60", "--val", "20",
-                    "--quiet"], check=True, timeout=60)
+    subprocess.run([PROGRAM, "toy", "--out", str(folder), "--train", "60", "--val", "20", "--quiet"],
+                   check=True, timeout=60)
     return folder
 
 
@@ -31,13 +31,12 @@ def texts(world):
 
 def test_sentencepiece_gives_the_same_ids(world):
     sentencepiece = pytest.importorskip("sentencepiece")
-    model = str(world / "model/tokenizer.model")
-    reference = sentencepiece.SentencePieceProcessor(model_file=model)
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(world / "model/tokenizer.model"))
     lines = texts(world)
     assert len(lines) > 100
-    done = subprocess.run([PROGRAM, "tokenize", "--model", str(world / "model"), "--json"],
-                          input="".join(json.dumps(t) + "\n" for t in lines), check=True,
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run([PROGRAM, "tokenize", "--model", str(world / "model"), "--json"], check=True,
+                          input="".join(json.dumps(t) + "\n" for t in lines), capture_output=True,
+                          text=True, timeout=60)
     ours = [json.loads(line) for line in done.stdout.splitlines()]
     assert ours == [reference.encode(t) for t in lines]
 
@@ -58,7 +57,6 @@ def test_transformers_reads_the_configuration(world):
     config = transformers.LlavaConfig.from_pretrained(world / "model")
     assert config.vision_config.image_size == 64 and config.text_config.hidden_size == 128
     sentencepiece = pytest.importorskip("sentencepiece")
-    model = str(world / "model/tokenizer.model")
-    reference = sentencepiece.SentencePieceProcessor(model_file=model)
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(world / "model/tokenizer.model"))
     assert config.image_token_index == reference.vocab_size() < config.text_config.vocab_size
     assert config.text_config.vocab_size % 64 == 0
