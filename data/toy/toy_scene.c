@@ -18,11 +18,13 @@ static void shuffle(f2b_rng *rng, int *items, int n)
 
 static int below(f2b_rng *rng, int n) { return (int)f2b_rng_below(rng, (uint64_t)n); }
 
+/* One draw a statement: within an initialiser their order would be the compiler's choice. */
 static f2bi_toy_scene draw_once(const f2b_toy_options *o, f2b_rng *rng)
 {
     const int places = o->grid * o->grid;
-    f2bi_toy_scene scene = { .grid = o->grid, .n = 1 + below(rng, o->objects),
-                             .background = below(rng, F2BI_TOY_BACKGROUNDS) };
+    f2bi_toy_scene scene = { .grid = o->grid };
+    scene.n = 1 + below(rng, o->objects);
+    scene.background = below(rng, F2BI_TOY_BACKGROUNDS);
     int place[F2BI_TOY_MAX_OBJECTS] = { 0 }, colour[F2BI_TOY_COLOURS] = { 0 };
     for (int i = 0; i < places; i++) place[i] = i;
     for (int i = 0; i < o->colours; i++) colour[i] = i;
@@ -33,8 +35,9 @@ static f2bi_toy_scene draw_once(const f2b_toy_options *o, f2b_rng *rng)
     for (int p = 0, i = 0; p < places; p++) {
         if (!taken[p]) continue;
         f2bi_toy_object *object = &scene.objects[i];
-        *object = (f2bi_toy_object){ .colour = colour[i], .shape = below(rng, o->shapes),
-                                     .size = below(rng, F2BI_TOY_SIZES), .place = p };
+        *object = (f2bi_toy_object){ .colour = colour[i], .place = p };
+        object->shape = below(rng, o->shapes);
+        object->size = below(rng, F2BI_TOY_SIZES);
         object->dx = (below(rng, 201) - 100) * o->jitter / 100;
         object->dy = (below(rng, 201) - 100) * o->jitter / 100;
         for (int c = 0; c < 3; c++) object->tint[c] = below(rng, 25) - 12;
