@@ -201,6 +201,17 @@ static f2b_status read_clip(const char *folder, f2b_vision_config *vision)
     return r.status;
 }
 
+/* What LLaVA-1.5 makes of a Llama and a tower. */
+static f2b_status read_llava_of_parts(const char *vision_folder, f2b_model_config *c)
+{
+    F2B_TRY(read_clip(vision_folder, &c->vision));
+    c->has_vision = true;
+    c->feature_layer = c->vision.layers - 1;
+    c->projector_activation = F2B_ACTIVATION_GELU;
+    c->image_token_id = 32000;
+    return F2B_OK;
+}
+
 static void read_root(f2bi_json_reader *r, const json_t *root, const char *vision_folder,
                       f2b_model_config *c)
 {
@@ -214,7 +225,11 @@ static void read_root(f2bi_json_reader *r, const json_t *root, const char *visio
             r, "quantised weights (quantization_config) are not supported; use the original");
     const json_t *text = f2bi_json_get(root, "text_config");
     read_text(r, text ? text : root, root, &c->text);
-    if (!c->has_vision || r->status != F2B_OK) return;
+    if (r->status != F2B_OK) return;
+    if (!c->has_vision) {
+        if (vision_folder) r->status = read_llava_of_parts(vision_folder, c);
+        return;
+    }
 
     if (vision_folder) {
         const f2b_status status = read_clip(vision_folder, &c->vision);

@@ -159,6 +159,18 @@ bool f2b_model_folder_contains(const f2b_model_folder *folder, const char *name)
     return find_entry(folder, name) != NULL;
 }
 
+bool f2b_model_folder_is_projector(const char *name)
+{
+    return strncmp(name, "multi_modal_projector.", 22) == 0;
+}
+
+bool f2b_model_folder_has_projector(const f2b_model_folder *folder)
+{
+    for (int64_t i = 0; i < folder->count; ++i)
+        if (f2b_model_folder_is_projector(folder->entries[i].name)) return true;
+    return false;
+}
+
 static f2b_status missing(const f2b_model_folder *folder, const char *name)
 {
     if (!f2b_model_folder_has_weights(folder))
@@ -172,6 +184,11 @@ static f2b_status missing(const f2b_model_folder *folder, const char *name)
         return f2b_fail(F2B_ERR_FORMAT,
                         "%s has no vision tower; set model.vision_path to the folder of "
                         "its CLIP model (openai/clip-vit-large-patch14-336 for LLaVA-1.5)",
+                        folder->path);
+    if (f2b_model_folder_is_projector(name) && !f2b_model_folder_has_projector(folder))
+        return f2b_fail(F2B_ERR_FORMAT,
+                        "%s has no projector; trainable.projector: true trains a new one, "
+                        "or name the folder of a whole LLaVA",
                         folder->path);
     return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s is missing",
                     is_vision(name) && folder->vision_path ? folder->vision_path : folder->path,

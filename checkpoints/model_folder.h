@@ -22,7 +22,8 @@ typedef struct f2b_model_folder f2b_model_folder;
 
 /**
  * Open the model in `path`, with the tower from the CLIP folder `vision_path` where that is not
- * NULL (its sizes then take the place of any in the model's own config.json).
+ * NULL (its sizes then take the place of any in the model's own config.json; a plain Llama becomes
+ * a LLaVA-1.5 by it, whose projector is not there yet).
  * return: a handle to close, or NULL: F2B_ERR_NOT_FOUND (no config.json), F2B_ERR_FORMAT (unusable
  * or unsupported, with the key or tensor by name; pickle weights, with how to convert them),
  * F2B_ERR_IO, F2B_ERR_MEMORY.
@@ -48,6 +49,10 @@ const char *f2b_model_folder_image_aspect_ratio(const f2b_model_folder *folder);
 
 /** False for a folder that has a config.json alone: the caller then starts from random weights. */
 bool f2b_model_folder_has_weights(const f2b_model_folder *folder);
+
+/** Is this the name of a tensor of the projector? Has the folder any of them? */
+bool f2b_model_folder_is_projector(const char *name);
+bool f2b_model_folder_has_projector(const f2b_model_folder *folder);
 
 /** Is there such a tensor? Does not count as use. */
 bool f2b_model_folder_contains(const f2b_model_folder *folder, const char *name);

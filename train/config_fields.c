@@ -16,7 +16,9 @@ const f2bi_field f2bi_fields[] = {
           "A folder without weights gives a random start. It may move between stop and resume: a "
           "checkpoint knows its base by fingerprint." },
     { "model.vision_path", F2BI_PATH, AT(model.vision_path), "null", .nullable = true,
-      .may_change = true, .help = "CLIP folder, for LLaVA folders that lack the vision tower." },
+      .may_change = true,
+      .help = "CLIP folder, for LLaVA folders that lack the vision tower, and for a plain Llama "
+              "(Vicuna), whose projector is then trained (`trainable.projector`)." },
     { "model.weights", F2BI_CHOICE, AT(model.weights), "bf16", "f32|bf16|f16|int8|nf4",
       .help = "Storage of the frozen weights. f32 is the reference, bf16 takes half of its memory; "
               "int8 and nf4 a quarter and an eighth, at some cost in exactness and speed." },

@@ -40,6 +40,23 @@ static f2b_status normal_pieces(const f2b_tokenizer *tokenizer, int64_t rows, in
     return f2b_fail(F2B_ERR_FORMAT, "summary.init: vocabulary: the tokenizer has no normal pieces");
 }
 
+/* A folder whose projector is new (Vicuna with a tower, as LLaVA itself began): its tensors are
+ * left to be drawn, where they are trained. A projector of which a part is missing is damaged. */
+static f2b_status find_or_draw(void *context, const char *name, int ndim, const int64_t *shape,
+                               f2b_dtype *dtype, const void **data)
+{
+    const f2b_weight_file *folder = context;
+    *data = NULL;
+    if (f2b_model_folder_is_projector(name)) return F2B_OK;
+    return folder->find(folder->context, name, ndim, shape, dtype, data);
+}
+
+static bool contains(void *context, const char *name)
+{
+    const f2b_weight_file *folder = context;
+    return folder->contains(folder->context, name);
+}
+
 f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f2b_device device,
                            const f2b_tokenizer *tokenizer)
 {
@@ -49,8 +66,11 @@ f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f
     F2B_RETURN_NULL_IF(!sizes->has_vision, F2B_ERR_CONFIG,
                        "%s is a language model without a vision tower; give model.vision_path or "
                        "a LLaVA folder", config->model.path);
-    const f2b_weight_file file = f2b_folder_weights(folder);
-    if (f2b_model_folder_has_weights(folder)) o.file = &file;
+    f2b_weight_file file = f2b_folder_weights(folder);
+    const f2b_weight_file without_projector = { find_or_draw, contains, &file };
+    if (f2b_model_folder_has_weights(folder))
+        o.file = o.train_projector && !f2b_model_folder_has_projector(folder) ? &without_projector
+                                                                              : &file;
     int32_t *ids = NULL;
     if (config->summary.init == F2B_SUMMARY_INIT_VOCABULARY &&
         o.method.forward != F2B_FORWARD_BASE) {

@@ -16,7 +16,8 @@ f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_con
                                    f2b_device device, f2b_model_options *options) F2B_MUST_USE;
 
 /**
- * Build the model from the opened base folder (which must outlive it).
+ * Build the model from the opened base folder (which must outlive it). A folder without a projector
+ * gets a fresh one, drawn from train.seed, where trainable.projector trains it.
  * tokenizer  read for summary.init: vocabulary alone; may be NULL otherwise.
  * errors     those of the folder and the builder; F2B_ERR_CONFIG where the base is a plain Llama
  *            and the method needs a tower.
