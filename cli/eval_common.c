@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/eval_tasks.h"
+#include "cli/model_choice.h"
 
 enum { NOTES = 10 }; /* records left out are shown up to so many, then only counted */
 
@@ -14,22 +15,9 @@ static void note(void *user, const char *text)
 
 f2b_trained_model *f2b_eval_open_model(f2b_eval_settings *s, bool text_only)
 {
-    int storage = F2B_STORAGE_OF_FILE;
-    if (strcmp(s->weights, "f32") == 0) storage = F2B_F32;
-    if (strcmp(s->weights, "bf16") == 0) storage = F2B_BF16;
-    if (strcmp(s->weights, "f16") == 0) storage = F2B_F16;
-    const f2b_trained_model_options o = {
-        .checkpoint = s->checkpoint,
-        .model = s->model,
-        .vision = s->vision,
-        .device = s->arguments.device,
-        .storage = storage,
-        .text_only = text_only,
-        .compute = strcmp(s->precision, "bf16") == 0 ? F2B_BF16 : F2B_F32,
-        .notify = note,
-        .user = s,
-    };
-    return f2b_trained_model_open(&o);
+    const f2b_model_choice choice = { s->checkpoint, s->model,   s->vision,
+                                      s->precision,  s->weights, text_only };
+    return f2b_model_choice_open(&choice, s->arguments.device, note, s);
 }
 
 f2b_source *f2b_eval_open_data(const f2b_eval_settings *s, f2b_source_role role)

@@ -5,7 +5,7 @@
 #ifndef F2B_INFER_EVALUATE_H
 #define F2B_INFER_EVALUATE_H
 
-#include "infer/token_choice.h"
+#include "infer/answer.h"
 
 /** A record that was left out, with the reason; progress. Texts are valid during the call. */
 typedef struct f2b_evaluate_hooks {
@@ -16,14 +16,6 @@ typedef struct f2b_evaluate_hooks {
 } f2b_evaluate_hooks;
 
 /* ---- Questions on images ---- */
-
-/** What stands for the image. */
-typedef enum f2b_vqa_tokens {
-    F2B_VQA_COMPRESSED,         /* K tokens of pass 1, then pass 2 with the generation adapter */
-    F2B_VQA_FULL,               /* all visual tokens and the base model alone, without adapters (a
-                                   model of method.forward base: as it was trained) */
-    F2B_VQA_NONE,               /* the question alone, without `<image>`, generation adapter */
-} f2b_vqa_tokens;
 
 /** One answered question; borrowed. */
 typedef struct f2b_vqa_answer {

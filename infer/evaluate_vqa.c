@@ -2,10 +2,7 @@
 #include <string.h>
 
 #include "autograd/core/alloc.h"
-#include "data/prompt/prompt.h"
 #include "infer/evaluate_internal.h"
-#include "infer/generate.h"
-#include "infer/trained_model.h"
 
 /* ---- Texts ---- */
 
@@ -38,21 +35,6 @@ bool f2b_vqa_match(const char *answer, const char *truth)
     return same;
 }
 
-/* A copy without `<image>` and, where one was there, without the white space around the rest. */
-static char *without_image(const char *text)
-{
-    const char *mark = strstr(text, F2B_IMAGE_MARK);
-    if (mark == NULL) return f2b_strdup(text, F2B_TAG_DATA);
-    char *joined = f2b_sprintf(F2B_TAG_DATA, "%.*s%s", (int)(mark - text), text,
-                               mark + strlen(F2B_IMAGE_MARK));
-    if (joined == NULL) return NULL;
-    size_t n;
-    const char *rest = stripped(joined, &n);
-    memmove(joined, rest, n);
-    joined[n] = '\0';
-    return joined;
-}
-
 /* ---- A group of records, whose images are compressed together ---- */
 
 typedef struct question {
@@ -67,8 +49,7 @@ typedef struct vqa_run {
     const f2b_source *source;
     const f2b_vqa_options *o;
     f2b_vqa_result *result;
-    f2b_model view; /* what answers */
-    f2b_stage stage;
+    f2b_answerer answerer;
     uint8_t **pixels; /* [batch] of the group's images */
     int64_t n_images;
     question *questions;
@@ -116,17 +97,7 @@ static f2b_status open_prompt(const vqa_run *r, const f2b_turn *turns, int64_t n
     f2b_free(q->prompt.ids);
     f2b_free(q->prompt.labels);
     q->prompt = (f2b_sequence){ 0 };
-    f2b_turn *plain = f2b_calloc((size_t)n, sizeof *plain, F2B_TAG_DATA);
-    f2b_status status = plain != NULL ? F2B_OK : f2b_last_status();
-    for (int64_t i = 0; status == F2B_OK && i < n; i++) {
-        plain[i] = (f2b_turn){ turns[i].from, without_image(turns[i].value) };
-        if (plain[i].value == NULL) status = f2b_last_status();
-    }
-    if (status == F2B_OK)
-        status = f2b_prompt_open(r->in->tokenizer, plain, n, false, &q->prompt, NULL, fault);
-    for (int64_t i = 0; plain != NULL && i < n; i++) f2b_free((char *)(uintptr_t)plain[i].value);
-    f2b_free(plain);
-    return status;
+    return f2b_answer_prompt(r->in->tokenizer, turns, n, false, &q->prompt, fault);
 }
 
 static f2b_status add_question(vqa_run *r, int64_t record, f2b_record *from, const f2b_turn *turns,
@@ -135,7 +106,7 @@ static f2b_status add_question(vqa_run *r, int64_t record, f2b_record *from, con
     question *q = new_question(r);
     if (q == NULL) return f2b_last_status();
     q->record = record, q->number = asking / 2, q->image = r->n_images;
-    q->text = without_image(turns[asking].value);
+    q->text = f2b_answer_without_image(turns[asking].value);
     q->truth = f2b_strdup(turns[asking + 1].value, F2B_TAG_DATA);
     q->image_name = f2b_strdup(from->image, F2B_TAG_DATA);
     if (!q->text || !q->truth || !q->image_name) return f2b_last_status();
@@ -196,25 +167,10 @@ static f2b_status add_record(vqa_run *r, int64_t i, f2b_record *record)
 
 /* ---- Answering ---- */
 
-/* A model may have rows beyond the tokenizer's pieces (`<image>`, `<pad>`, padding), and choose
- * one: they have no text, as special tokens have none. */
-static void drop_textless(f2b_ids *ids, int32_t pieces)
-{
-    int64_t kept = 0;
-    for (int64_t i = 0; i < ids->n; i++)
-        if (ids->ids[i] < pieces) ids->ids[kept++] = ids->ids[i];
-    ids->n = kept;
-}
-
 static f2b_status tell(vqa_run *r, const question *q, f2b_ids *ids)
 {
-    drop_textless(ids, f2b_tokenizer_pieces(r->in->tokenizer));
-    char *text = f2b_tokenizer_decode(r->in->tokenizer, ids->ids, ids->n);
+    char *text = f2b_answer_text(r->in->tokenizer, ids->ids, ids->n);
     if (text == NULL) return f2b_last_status();
-    size_t n;
-    const char *inner = stripped(text, &n);
-    memmove(text, inner, n);
-    text[n] = '\0';
     const f2b_vqa_answer answer = {
         .record = q->record,
         .question = q->number,
@@ -236,7 +192,7 @@ static f2b_status answer_slice(vqa_run *r, question *q, int64_t n, f2b_tensor *i
                                f2b_pack_item *items, f2b_ids *ids)
 {
     const f2b_generate_options o = {
-        .stage = r->stage,
+        .stage = r->answerer.stage,
         .max_new_tokens = r->o->max_new_tokens,
         .eos_id = f2b_tokenizer_eos(r->in->tokenizer),
         .stop = r->o->hooks.stop,
@@ -247,26 +203,9 @@ static f2b_status answer_slice(vqa_run *r, question *q, int64_t n, f2b_tensor *i
             (f2b_pack_item){ .ids = q[i].prompt.ids, .n = q[i].prompt.n, .image = q[i].image };
         ids[i].n = 0;
     }
-    F2B_TRY(f2b_generate(&r->view, items, n, images, &o, ids));
+    F2B_TRY(f2b_generate(&r->answerer.view, items, n, images, &o, ids));
     for (int64_t i = 0; i < n; i++) F2B_TRY(tell(r, &q[i], &ids[i]));
     return F2B_OK;
-}
-
-static f2b_status image_rows(vqa_run *r, f2b_tensor **rows)
-{
-    const uint8_t *const *pixels = (const uint8_t *const *)r->pixels;
-    *rows = NULL;
-    if (r->o->tokens == F2B_VQA_NONE) return F2B_OK;
-    if (r->o->tokens == F2B_VQA_FULL) {
-        *rows = f2b_infer_image_rows(&r->view, r->in->image, pixels, r->n_images);
-        return *rows != NULL ? F2B_OK : f2b_last_status();
-    }
-    f2b_compressed compressed;
-    F2B_TRY(f2b_compress_images(r->in, pixels, r->n_images, false, &compressed));
-    const f2b_status status =
-        f2b_compressed_choose(&compressed, &r->o->choice, &r->in->model->method);
-    *rows = compressed.tokens;
-    return status;
 }
 
 static f2b_status answer_group(vqa_run *r)
@@ -276,7 +215,10 @@ static f2b_status answer_group(vqa_run *r)
     f2b_pack_item *items = f2b_calloc((size_t)batch, sizeof *items, F2B_TAG_OTHER);
     f2b_ids *ids = f2b_calloc((size_t)batch, sizeof *ids, F2B_TAG_OTHER);
     f2b_tensor *rows = NULL;
-    f2b_status status = items != NULL && ids != NULL ? image_rows(r, &rows) : f2b_last_status();
+    f2b_status status = items != NULL && ids != NULL
+                            ? f2b_answerer_images(&r->answerer, (const uint8_t *const *)r->pixels,
+                                                  r->n_images, &rows)
+                            : f2b_last_status();
     for (int64_t i = 0; status == F2B_OK && i < r->n_questions; i += batch) {
         const int64_t left = r->n_questions - i;
         status = answer_slice(r, r->questions + i, left < batch ? left : batch, rows, items, ids);
@@ -316,29 +258,10 @@ f2b_status f2b_evaluate_vqa(const f2b_infer *in, const f2b_source *source, const
                             f2b_vqa_result *result)
 {
     *result = (f2b_vqa_result){ 0 };
-    const bool base = in->model->method.forward == F2B_FORWARD_BASE;
-    if (base && o->tokens == F2B_VQA_COMPRESSED)
-        return f2b_fail(F2B_ERR_CONFIG,
-                        "a base model (method.forward: base) has no compressed "
-                        "tokens; ask with --tokens full, or name a Fwd2Bot checkpoint");
     if (o->batch < 1) return f2b_fail(F2B_ERR_INVALID, "a batch of %lld", (long long)o->batch);
-    vqa_run r = { .in = in,
-                  .source = source,
-                  .o = o,
-                  .result = result,
-                  .view = *in->model,
-                  .stage = F2B_STAGE_GENERATION };
-    const bool choice = !f2b_token_choice_is_all(&o->choice);
-    if (choice && o->tokens != F2B_VQA_COMPRESSED)
-        return f2b_fail(F2B_ERR_USAGE, "only compressed tokens can be chosen from");
-    if (choice)
-        F2B_TRY(f2b_token_choice_count(&o->choice, in->model->method.tokens,
-                                       &r.view.method.tokens));
-    if (o->tokens == F2B_VQA_FULL && !base) {
-        r.view = f2b_model_base_view(in->model);
-        r.stage = F2B_STAGE_NONE;
-    }
-    if (o->tokens != F2B_VQA_NONE) result->image_rows = f2b_model_image_rows(&r.view);
+    vqa_run r = { .in = in, .source = source, .o = o, .result = result };
+    F2B_TRY(f2b_answerer_init(&r.answerer, in, o->tokens, &o->choice));
+    result->image_rows = f2b_answerer_image_rows(&r.answerer);
     r.pixels = f2b_calloc((size_t)o->batch, sizeof *r.pixels, F2B_TAG_IMAGES);
     const f2b_status status = r.pixels != NULL ? run(&r) : f2b_last_status();
     clear_from(&r, 0);

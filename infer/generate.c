@@ -2,10 +2,10 @@
 #include "infer/generate.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "autograd/ops/linear/linear.h"
+#include "infer/generate_internal.h"
 #include "nn/passes.h"
 
 struct f2b_generator {
@@ -74,10 +74,10 @@ int64_t f2b_generator_rows(const f2b_generator *g, int64_t slot)
     return g->rows[slot];
 }
 
-void f2b_generator_clear(f2b_generator *g, int64_t slot)
+void f2b_generator_rewind(f2b_generator *g, int64_t slot, int64_t rows)
 {
-    F2B_CHECK(slot >= 0 && slot < g->cache.slots);
-    g->rows[slot] = 0;
+    F2B_CHECK(slot >= 0 && slot < g->cache.slots && rows >= 0 && rows <= g->rows[slot]);
+    g->rows[slot] = rows;
 }
 
 /*
@@ -156,29 +156,13 @@ f2b_tensor *f2b_generator_feed(f2b_generator *g, const f2b_pack_item *items, con
     return logits;
 }
 
-/* ---- Greedy answers ---- */
-
-/* The id of the highest logit, of equal ones the lowest; -1 where one is not a number. */
-static int32_t highest(const f2b_tensor *logits, int64_t row)
-{
-    const int64_t V = logits->shape[1];
-    const size_t size = f2b_dtype_size(logits->dtype);
-    const char *from = (const char *)logits->data + (size_t)(row * V) * size;
-    int32_t best = -1;
-    double value = -INFINITY;
-    for (int64_t v = 0; v < V; v++) {
-        double z;
-        f2b_convert(&z, F2B_F64, from + (size_t)v * size, logits->dtype, 1);
-        if (isnan(z)) return -1;
-        if (z > value) best = (int32_t)v, value = z;
-    }
-    return best;
-}
+/* ---- Answers ---- */
 
 /* Sequences that still run: which prompt each belongs to (its slot too), and its newest id. */
 typedef struct live_set {
     int64_t n;
     int64_t *prompt;
+    uint64_t *key; /* of each prompt */
     int32_t *id;
     f2b_pack_item *items;
 } live_set;
@@ -190,10 +174,10 @@ static f2b_status advance(live_set *live, const f2b_tensor *logits, const f2b_ge
     int64_t kept = 0;
     for (int64_t i = 0; i < live->n; i++) {
         const int64_t prompt = live->prompt[i];
-        const int32_t id = highest(logits, i);
-        if (id < 0)
-            return f2b_fail(F2B_ERR_NUMBERS, "the logits of prompt %" PRId64 " are not finite",
-                            prompt);
+        int32_t id;
+        if (f2bi_choose_id(logits, i, &o->sampling, live->key[prompt], out[prompt].n, &id) != F2B_OK)
+            return f2b_fail_context("prompt %" PRId64, prompt);
+        if (o->token != NULL) F2B_TRY(o->token(o->context, prompt, id));
         if (id == o->eos_id) continue;
         F2B_TRY(f2b_ids_push(&out[prompt], id));
         if (out[prompt].n == o->max_new_tokens || g->rows[prompt] == g->cache.capacity) continue;
@@ -209,7 +193,7 @@ static f2b_status advance(live_set *live, const f2b_tensor *logits, const f2b_ge
 static f2b_status run(f2b_generator *g, live_set *live, const f2b_pack_item *prompts, int64_t n,
                       f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
 {
-    for (int64_t i = 0; i < n; i++) live->prompt[i] = i;
+    for (int64_t i = 0; i < n; i++) live->prompt[i] = i, live->key[i] = prompts[i].key;
     live->n = n;
     f2b_tensor *logits = f2b_generator_feed(g, prompts, live->prompt, n, images);
     while (logits != NULL) {
@@ -242,27 +226,50 @@ static f2b_status slot_capacity(const f2b_model *m, const f2b_pack_item *prompts
     return F2B_OK;
 }
 
-f2b_status f2b_generate(const f2b_model *m, const f2b_pack_item *prompts, int64_t n,
-                        f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
+static f2b_status check_options(const f2b_generate_options *o)
 {
+    const f2b_sampling *s = &o->sampling;
     if (o->max_new_tokens < 1)
         return f2b_fail(F2B_ERR_INVALID, "max_new_tokens %" PRId64 " is not positive",
                         o->max_new_tokens);
+    if (!(s->temperature >= 0) || !(s->top_p >= 0 && s->top_p <= 1))
+        return f2b_fail(F2B_ERR_INVALID, "sampling with temperature %g and top_p %g",
+                        s->temperature, s->top_p);
+    return F2B_OK;
+}
+
+f2b_status f2b_generator_answer(f2b_generator *g, const f2b_pack_item *prompts, int64_t n,
+                                f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
+{
+    F2B_CHECK(n <= g->cache.slots);
+    F2B_TRY(check_options(o));
+    if (n == 0) return F2B_OK;
+    live_set live = {
+        .prompt = f2b_calloc((size_t)n, sizeof *live.prompt, F2B_TAG_OTHER),
+        .key = f2b_calloc((size_t)n, sizeof *live.key, F2B_TAG_OTHER),
+        .id = f2b_calloc((size_t)n, sizeof *live.id, F2B_TAG_OTHER),
+        .items = f2b_calloc((size_t)n, sizeof *live.items, F2B_TAG_OTHER),
+    };
+    const f2b_status status = live.prompt && live.key && live.id && live.items
+                                  ? run(g, &live, prompts, n, images, o, out)
+                                  : f2b_last_status();
+    f2b_free(live.prompt);
+    f2b_free(live.key);
+    f2b_free(live.id);
+    f2b_free(live.items);
+    return status;
+}
+
+f2b_status f2b_generate(const f2b_model *m, const f2b_pack_item *prompts, int64_t n,
+                        f2b_tensor *images, const f2b_generate_options *o, f2b_ids *out)
+{
+    F2B_TRY(check_options(o));
     if (n == 0) return F2B_OK;
     int64_t capacity = 0;
     F2B_TRY(slot_capacity(m, prompts, n, o->max_new_tokens, &capacity));
     f2b_generator *g = f2b_generator_new(m, o->stage, n, capacity);
-    live_set live = {
-        .prompt = f2b_calloc((size_t)n, sizeof *live.prompt, F2B_TAG_OTHER),
-        .id = f2b_calloc((size_t)n, sizeof *live.id, F2B_TAG_OTHER),
-        .items = f2b_calloc((size_t)n, sizeof *live.items, F2B_TAG_OTHER),
-    };
-    const f2b_status status = g && live.prompt && live.id && live.items
-                                  ? run(g, &live, prompts, n, images, o, out)
-                                  : f2b_last_status();
-    f2b_free(live.prompt);
-    f2b_free(live.id);
-    f2b_free(live.items);
+    const f2b_status status =
+        g != NULL ? f2b_generator_answer(g, prompts, n, images, o, out) : f2b_last_status();
     f2b_generator_free(g);
     return status;
 }

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "autograd/ops/linear/linear.h"
-#include "infer/generate.h"
+#include "infer/generate_internal.h"
 #include "infer/trained_model.h"
 #include "nn/passes.h"
 
@@ -128,7 +128,7 @@ static void test_parts_equal_the_whole(void **state)
     for (int v = 0; v < 61; v++)
         assert_true(fabsf(((const float *)z->data)[v] - whole[v]) <= 1e-5f * (1 + fabsf(whole[v])));
     assert_int_equal(f2b_generator_rows(g, 0), 14);
-    f2b_generator_clear(g, 0);
+    f2b_generator_rewind(g, 0, 0);
     assert_int_equal(f2b_generator_rows(g, 0), 0);
     f2b_generator_free(g);
     f2b_model_free(m);
@@ -204,6 +204,109 @@ static void test_ties_go_to_the_lower_id(void **state)
     f2b_model_free(m);
 }
 
+/* Drawn answers: a function of seed and key, whatever runs beside. */
+static void test_draws_do_not_know_the_batch(void **state)
+{
+    (void)state;
+    f2b_model *m = tiny_model(F2B_FORWARD_DOUBLE, F2B_F32);
+    f2b_tensor *images = random_leaf(2 * f2b_model_image_rows(m), m->config.text.hidden, 3);
+    f2b_pack_item keyed[PROMPTS];
+    for (int i = 0; i < PROMPTS; i++) keyed[i] = prompts[i], keyed[i].key = 100 + (uint64_t)i;
+    f2b_generate_options o = options(F2B_STAGE_GENERATION);
+    o.sampling = (f2b_sampling){ .temperature = 2.0, .top_p = 0.9, .seed = 4 };
+    f2b_ids all[PROMPTS] = { 0 }, greedy[PROMPTS] = { 0 };
+    assert_ok(f2b_generate(m, keyed, PROMPTS, images, &o, all));
+    for (int i = 0; i < PROMPTS; i++) {
+        f2b_ids alone = { 0 };
+        assert_ok(f2b_generate(m, &keyed[i], 1, images, &o, &alone));
+        assert_same_ids(&alone, &all[i]);
+        f2b_ids_free(&alone);
+    }
+    for (int change = 0; change < 2; change++) {        /* another seed, another key */
+        f2b_ids other = { 0 };
+        o.sampling.seed = change == 0 ? 5 : 4;
+        keyed[3].key = change == 0 ? 103 : 7;
+        assert_ok(f2b_generate(m, &keyed[3], 1, images, &o, &other));
+        assert_memory_not_equal(other.ids, all[3].ids, NEW * sizeof *other.ids);
+        f2b_ids_free(&other);
+    }
+    o.sampling.top_p = 1e-9;            /* the likeliest alone */
+    free_all(all, PROMPTS);
+    assert_ok(f2b_generate(m, keyed, PROMPTS, images, &o, all));
+    o.sampling = (f2b_sampling){ 0 };
+    assert_ok(f2b_generate(m, keyed, PROMPTS, images, &o, greedy));
+    for (int i = 0; i < PROMPTS; i++) assert_same_ids(&all[i], &greedy[i]);
+    free_all(all, PROMPTS);
+    free_all(greedy, PROMPTS);
+    f2b_tensor_free(images);
+    f2b_model_free(m);
+}
+
+/* How often each id is drawn, against softmax(logits / temperature) and its nucleus. */
+static void test_shares_of_draws(void **state)
+{
+    (void)state;
+    enum { V = 6, DRAWS = 20000 };
+    f2b_tensor *z = f2b_tensor_new(F2B_HOST, F2B_F32, 2, (int64_t[]){ 2, V }, F2B_TAG_OTHER);
+    const double p[V] = { 0.05, 0.4, 0.02, 0.25, 0.25, 0.03 };
+    for (int i = 0; i < V; i++) {
+        ((float *)z->data)[i] = 0;
+        ((float *)z->data)[V + i] = (float)(0.5 * log(p[i]) + 3);
+    }
+    for (int k = 0; k < 2; k++) {
+        const f2b_sampling s = { .temperature = 0.5, .top_p = k == 0 ? 0 : 0.6, .seed = 1 };
+        int64_t count[V] = { 0 };
+        for (int i = 0; i < DRAWS; i++) {
+            int32_t id;
+            assert_ok(f2bi_choose_id(z, 1, &s, 9, i, &id));
+            count[id]++;
+        }
+        /* 0.4 and the first 0.25 reach 0.6. */
+        const double cut[V] = { 0, 0.4 / 0.65, 0, 0.25 / 0.65, 0, 0 };
+        for (int i = 0; i < V; i++)
+            assert_true(fabs((double)count[i] / DRAWS - (k == 0 ? p[i] : cut[i])) < 0.012);
+        assert_true(k == 0 || count[4] == 0);
+    }
+    ((float *)z->data)[V] = NAN;
+    int32_t id;
+    const f2b_sampling s = { .temperature = 1 };
+    assert_int_equal(f2bi_choose_id(z, 1, &s, 0, 0, &id), F2B_ERR_NUMBERS);
+    f2b_tensor_free(z);
+}
+
+typedef struct told {
+    int64_t n, ends;
+} told;
+
+static f2b_status tell(void *context, int64_t prompt, int32_t id)
+{
+    told *t = context;
+    assert_true(prompt >= 0 && prompt < PROMPTS);
+    t->n++, t->ends += id == 2;
+    return t->n < 1000 ? F2B_OK : f2b_fail(F2B_ERR_IO, "enough");
+}
+
+/* Each id is told as it is chosen, an eos too; what the listener returns ends the run. */
+static void test_tokens_are_told(void **state)
+{
+    (void)state;
+    f2b_model *m = tiny_model(F2B_FORWARD_DOUBLE, F2B_F32);
+    f2b_ids out[PROMPTS] = { 0 };
+    const f2b_pack_item text[] = { prompts[0], prompts[2], prompts[3] };
+    told t = { 0 };
+    f2b_generate_options o = options(F2B_STAGE_GENERATION);
+    o.token = tell, o.context = &t, o.eos_id = 2;
+    assert_ok(f2b_generate(m, text, 3, NULL, &o, out));
+    assert_int_equal(t.n - t.ends, out[0].n + out[1].n + out[2].n);
+    free_all(out, 3);
+    t.n = 999;
+    assert_int_equal(f2b_generate(m, text, 3, NULL, &o, out), F2B_ERR_IO);
+    o.sampling.temperature = -1;
+    assert_int_equal(f2b_generate(m, text, 3, NULL, &o, out), F2B_ERR_INVALID);
+    free_all(out, 3);
+    f2b_model_free(m);
+}
+
 static bool stop_at_once(void *context)
 {
     ++*(int *)context;
@@ -247,6 +350,9 @@ int main(void)
         cmocka_unit_test(test_base_view_has_no_adapters),
         cmocka_unit_test(test_context_ends_generation),
         cmocka_unit_test(test_ties_go_to_the_lower_id),
+        cmocka_unit_test(test_draws_do_not_know_the_batch),
+        cmocka_unit_test(test_shares_of_draws),
+        cmocka_unit_test(test_tokens_are_told),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
