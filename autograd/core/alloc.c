@@ -132,6 +132,7 @@ void f2b_alloc_trim(void)
     pthread_mutex_lock(&lock);
     trim_to(0);
     pthread_mutex_unlock(&lock);
+    f2bi_device_trim();
 }
 
 static void *memory_error(size_t bytes, f2b_tag tag)

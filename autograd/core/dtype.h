@@ -21,11 +21,13 @@ typedef enum f2b_dtype {
 
 static inline size_t f2b_dtype_size(f2b_dtype t)
 {
-    return (const size_t[F2B_DTYPES]){ 4, 8, 2, 2, 4, 1 }[t];
+    static const uint8_t sizes[F2B_DTYPES] = { 4, 8, 2, 2, 4, 1 };
+    return sizes[t];
 }
 static inline const char *f2b_dtype_name(f2b_dtype t)
 {
-    return (const char *const[F2B_DTYPES]){ "f32", "f64", "bf16", "f16", "i32", "u8" }[t];
+    static const char *const names[F2B_DTYPES] = { "f32", "f64", "bf16", "f16", "i32", "u8" };
+    return names[t];
 }
 static inline bool f2b_dtype_is_float(f2b_dtype t) { return t <= F2B_F16; }
 

@@ -7,6 +7,10 @@
  *     return f2b_node_run(n) == F2B_OK ? y : NULL;
  *
  * Each step passes NULL through, so one check at the end is enough.
+ *
+ * A descriptor names its kernels for every device with F2B_KERNELS. Those of a device that is not
+ * linked into the program, or that the op lacks, are weak names that stay NULL: an empty slot, which
+ * is an error by name when the op runs there. docs/cuda.md says how to add them.
  */
 #ifndef F2B_AUTOGRAD_CORE_OP_H
 #define F2B_AUTOGRAD_CORE_OP_H
@@ -33,9 +37,13 @@ typedef struct f2b_op {
     f2b_kernels forward, backward;
 } f2b_op;
 
-/* Declares the three compilations of a CPU kernel; names them in a descriptor. */
-#define F2B_DECLARE_CPU(fn) f2b_kernel fn##_f32, fn##_f64, fn##_bf16
-#define F2B_CPU_KERNELS(fn) [F2B_CPU] = { fn##_f32, fn##_f64, fn##_bf16 }
+/* Declares the compilations of a kernel, one a type and device; names them in a descriptor. */
+#define F2B_DECLARE_KERNELS(fn)                                                                   \
+    F2B_C f2b_kernel fn##_f32, fn##_f64, fn##_bf16;                                               \
+    F2B_C f2b_kernel fn##_cuda_f32 F2B_WEAK, fn##_cuda_bf16 F2B_WEAK
+#define F2B_KERNELS(fn)                                                                           \
+    [F2B_CPU] = { [F2B_F32] = fn##_f32, [F2B_F64] = fn##_f64, [F2B_BF16] = fn##_bf16 },           \
+    [F2B_CUDA] = { [F2B_F32] = fn##_cuda_f32, [F2B_BF16] = fn##_cuda_bf16 }
 
 typedef struct f2b_node {
     const f2b_op *op;
@@ -49,6 +57,7 @@ typedef struct f2b_node {
     bool recorded;                  /* backward will come: save what it needs */
     uint32_t wants;                 /* backward: bit i: in[i] wants a gradient (in[i]->grad is there) */
     uint32_t fresh;                 /* backward: bit i: that gradient is uninitialised: write, don't add */
+    bool grad_failed;               /* backward: a gradient could not be zeroed */
     double flops;                   /* set by kernels for the profile */
 } f2b_node;
 

@@ -31,7 +31,7 @@ static f2b_status replay(f2b_node *n, f2b_tape *inner)
     }
     F2B_TRY(s->body(inner, s->context, in, out));
     for (int i = 0; i < n->n_out; i++)
-        F2B_TRY(f2b_tape_seed_from(inner, out[i], n->out[i]->grad));
+        F2B_TRY(f2b_tape_seed_device(inner, out[i], n->out[i]->grad));
     for (int i = 0; i < n->n_in; i++) {         /* lend the outer gradient; fresh ones start empty */
         if (!(n->wants >> i & 1) || (n->fresh >> i & 1)) continue;
         in[i]->grad = n->in[i]->grad;

@@ -6,6 +6,7 @@
 
 #include "autograd/core/op.h"
 #include "autograd/core/profile.h"
+#include "autograd/device/device.h"
 
 struct f2b_tape {
     f2b_device device;
@@ -128,8 +129,7 @@ f2b_tensor *f2b_tape_tensor_from(f2b_tape *tape, f2b_dtype dtype, int ndim, cons
                                  const void *host)
 {
     f2b_tensor *x = f2b_tape_tensor(tape, dtype, ndim, shape);
-    if (x != NULL && f2b_numel(x) > 0) memcpy(x->data, host, f2b_tensor_bytes(x));
-    return x;
+    return x != NULL && f2b_tensor_write(x, host) == F2B_OK ? x : NULL;
 }
 
 f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x)
@@ -208,8 +208,8 @@ static f2b_kernel *find_kernel(const f2b_node *n, const f2b_kernels table)
 {
     f2b_kernel *k = table[n->tape->device.kind][n->dtype];
     if (k == NULL)
-        (void)f2b_fail(F2B_ERR_UNSUPPORTED, "%s has no kernel for %s on this device", n->op->name,
-                       f2b_dtype_name(n->dtype));
+        (void)f2b_fail(F2B_ERR_UNSUPPORTED, "%s has no kernel for %s on %s", n->op->name,
+                       f2b_dtype_name(n->dtype), f2b_device_name(n->tape->device));
     return k;
 }
 
@@ -271,7 +271,7 @@ void *f2b_node_grad(f2b_node *n, int i, bool *fresh)
     const bool is_fresh = n->fresh >> i & 1;
     n->fresh &= ~(1u << i);
     if (fresh != NULL) *fresh = is_fresh;
-    else if (is_fresh) memset(x->grad, 0, f2b_tensor_bytes(x));
+    else if (is_fresh) n->grad_failed |= f2b_zero(x->grad, x->device, f2b_tensor_bytes(x)) != F2B_OK;
     return x->grad;
 }
 
@@ -283,27 +283,35 @@ static f2b_status grad_alloc(f2b_tensor *x)
     return x->grad != NULL ? F2B_OK : F2B_ERR_MEMORY;
 }
 
+static f2b_status seed(f2b_tensor *x, const void *grad, f2b_device from)
+{
+    if (!x->requires_grad) return F2B_OK;
+    const size_t bytes = f2b_tensor_bytes(x);
+    if (x->grad == NULL) {
+        F2B_TRY(grad_alloc(x));
+        return f2b_copy(x->grad, x->device, grad, from, bytes);
+    }
+    if (from.kind == x->device.kind)
+        return f2b_add_into(x->device, x->dtype, x->grad, grad, f2b_numel(x));
+    void *copy = f2b_alloc(x->device, bytes, F2B_TAG_SCRATCH);
+    if (copy == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = f2b_copy(copy, x->device, grad, from, bytes);
+    if (status == F2B_OK)
+        status = f2b_add_into(x->device, x->dtype, x->grad, copy, f2b_numel(x));
+    f2b_free(copy);
+    return status;
+}
+
 f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad)
 {
     (void)tape;
-    if (!x->requires_grad) return F2B_OK;
-    const int64_t n = f2b_numel(x);
-    if (x->grad == NULL) {
-        F2B_TRY(grad_alloc(x));
-        if (n > 0) memcpy(x->grad, grad, f2b_tensor_bytes(x));
-        return F2B_OK;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        switch (x->dtype) {
-        case F2B_F32: ((float *)x->grad)[i] += ((const float *)grad)[i]; break;
-        case F2B_F64: ((double *)x->grad)[i] += ((const double *)grad)[i]; break;
-        default: {
-            f2b_bf16 *g = (f2b_bf16 *)x->grad + i;
-            *g = f2b_f32_to_bf16(f2b_bf16_to_f32(*g) + f2b_bf16_to_f32(((const f2b_bf16 *)grad)[i]));
-        }
-        }
-    }
-    return F2B_OK;
+    return seed(x, grad, F2B_HOST);
+}
+
+f2b_status f2b_tape_seed_device(f2b_tape *tape, f2b_tensor *x, const void *grad)
+{
+    (void)tape;
+    return seed(x, grad, x->device);
 }
 
 f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
@@ -346,7 +354,7 @@ static f2b_status node_backward(f2b_node *n)
     for (int i = 0; i < n->n_out; i++) {    /* an output that nobody used has gradient zero */
         if (n->out[i]->grad != NULL) continue;
         F2B_TRY(grad_alloc(n->out[i]));
-        memset(n->out[i]->grad, 0, f2b_tensor_bytes(n->out[i]));
+        F2B_TRY(f2b_zero(n->out[i]->grad, n->out[i]->device, f2b_tensor_bytes(n->out[i])));
     }
     f2b_kernel *kernel = find_kernel(n, n->op->backward);
     if (kernel == NULL) return F2B_ERR_UNSUPPORTED;
@@ -357,7 +365,7 @@ static f2b_status node_backward(f2b_node *n)
     if (!n->op->composite)
         f2b_profile_stop(n->op->name, true, start, n->flops, node_bytes(n, true));
     F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
-    return status;
+    return status == F2B_OK && n->grad_failed ? F2B_ERR_DEVICE : status;
 }
 
 static void after_backward(f2b_node *n)

@@ -56,6 +56,8 @@ void f2b_tape_release(f2b_tensor *x);
  *  of x's type and shape. */
 f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value) F2B_MUST_USE;
 f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad) F2B_MUST_USE;
+/** As seed_from, with `grad` on x's own device. */
+f2b_status f2b_tape_seed_device(f2b_tape *tape, f2b_tensor *x, const void *grad) F2B_MUST_USE;
 
 /** Run backward over all nodes, last to first; a node none of whose outputs has a gradient is
  *  skipped. The tape then holds only kept tensors; call f2b_tape_reset before the next pass. */

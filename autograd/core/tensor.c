@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/device/device.h"
+
 static f2b_tensor *leaf_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape)
 {
     F2B_CHECK(ndim >= 0 && ndim <= F2B_MAX_DIMS);
@@ -56,8 +58,25 @@ f2b_status f2b_tensor_zero_grad(f2b_tensor *leaf)
     const size_t bytes = f2b_tensor_bytes(leaf);
     if (leaf->grad == NULL) leaf->grad = f2b_alloc(leaf->device, bytes, F2B_TAG_GRADIENTS);
     if (leaf->grad == NULL) return F2B_ERR_MEMORY;
-    memset(leaf->grad, 0, bytes);
-    return F2B_OK;
+    return f2b_zero(leaf->grad, leaf->device, bytes);
+}
+
+f2b_status f2b_tensor_read(const f2b_tensor *x, void *host)
+{
+    F2B_CHECK(x->data != NULL);
+    return f2b_copy(host, F2B_HOST, x->data, x->device, f2b_tensor_bytes(x));
+}
+
+f2b_status f2b_tensor_write(f2b_tensor *x, const void *host)
+{
+    F2B_CHECK(x->data != NULL && !x->borrowed);
+    return f2b_copy(x->data, x->device, host, F2B_HOST, f2b_tensor_bytes(x));
+}
+
+f2b_status f2b_tensor_read_grad(const f2b_tensor *x, void *host)
+{
+    F2B_CHECK(x->grad != NULL);
+    return f2b_copy(host, F2B_HOST, x->grad, x->device, f2b_tensor_bytes(x));
 }
 
 int64_t f2b_numel(const f2b_tensor *x)

@@ -59,6 +59,13 @@ void f2b_tensor_free(f2b_tensor *leaf);
 /** Give the leaf a gradient of zeros (allocating it if needed). No-op unless it requires one. */
 f2b_status f2b_tensor_zero_grad(f2b_tensor *leaf) F2B_MUST_USE;
 
+/** Copy a tensor's data to, or from, host memory of f2b_tensor_bytes(x) bytes; x may live on any
+ *  device. Reading waits for the ops that make x, and reports what they found wrong. */
+f2b_status f2b_tensor_read(const f2b_tensor *x, void *host) F2B_MUST_USE;
+f2b_status f2b_tensor_write(f2b_tensor *x, const void *host) F2B_MUST_USE;
+/** The same for the gradient, which must be there. */
+f2b_status f2b_tensor_read_grad(const f2b_tensor *x, void *host) F2B_MUST_USE;
+
 int64_t f2b_numel(const f2b_tensor *x);
 size_t f2b_tensor_bytes(const f2b_tensor *x);
 /** Size of dimension i; negative i counts from the end. */

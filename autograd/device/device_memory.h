@@ -1,20 +1,37 @@
 /*
- * Memory of devices other than the host, behind f2b_alloc and f2b_free. A build without such a
- * device answers with F2B_ERR_UNSUPPORTED and false.
+ * What a kind of device other than the host brings, behind device.h, f2b_alloc and f2b_free. A
+ * program into which the kind is not linked has a weak name here that stays NULL.
  */
 #ifndef F2B_AUTOGRAD_DEVICE_DEVICE_MEMORY_H
 #define F2B_AUTOGRAD_DEVICE_DEVICE_MEMORY_H
 
 #include <stdbool.h>
 
-#include "autograd/core/alloc.h"
+#include "autograd/device/device.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* index is the device's number. All but free_block open the device first. */
+typedef struct f2bi_device_functions {
+    f2b_status (*open)(int index);
+    f2b_status (*describe)(int index, char *text, size_t size);
+    void *(*alloc)(int index, size_t bytes, f2b_tag tag);
+    bool (*free_block)(void *block);            /* false: not a block of such a device */
+    void (*trim)(void);
+    f2b_status (*copy_in)(int index, void *dst, const void *host, size_t bytes);
+    f2b_status (*copy_out)(int index, void *host, const void *src, size_t bytes);
+    f2b_status (*copy_within)(int index, void *dst, const void *src, size_t bytes);
+    f2b_status (*zero)(int index, void *dst, size_t bytes);
+    f2b_status (*add_into)(int index, f2b_dtype dtype, void *dst, const void *src, int64_t n);
+    f2b_status (*wait)(int index);
+} f2bi_device_functions;
+extern const f2bi_device_functions f2bi_cuda_functions F2B_WEAK;
+
 void *f2bi_device_alloc(f2b_device device, size_t bytes, f2b_tag tag);
 bool f2bi_device_free(void *block);         /* false: not a block of a device */
+void f2bi_device_trim(void);
 void f2bi_alloc_account(f2b_tag tag, int64_t bytes);
 
 #ifdef __cplusplus

@@ -3,13 +3,13 @@
 
 #include "autograd/core/op.h"
 
-F2B_DECLARE_CPU(f2bi_add_forward);
-F2B_DECLARE_CPU(f2bi_add_backward);
+F2B_DECLARE_KERNELS(f2bi_add_forward);
+F2B_DECLARE_KERNELS(f2bi_add_backward);
 
 static const f2b_op op_add = {
     .name = "add",
-    .forward = { F2B_CPU_KERNELS(f2bi_add_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_add_backward) },
+    .forward = { F2B_KERNELS(f2bi_add_forward) },
+    .backward = { F2B_KERNELS(f2bi_add_backward) },
 };
 
 f2b_tensor *f2b_add(f2b_tape *tape, f2b_tensor *a, f2b_tensor *b)

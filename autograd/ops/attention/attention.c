@@ -1,13 +1,13 @@
 /* Checks and descriptor of attention. */
 #include "autograd/ops/attention/attention_internal.h"
 
-F2B_DECLARE_CPU(f2bi_attention_forward);
-F2B_DECLARE_CPU(f2bi_attention_backward);
+F2B_DECLARE_KERNELS(f2bi_attention_forward);
+F2B_DECLARE_KERNELS(f2bi_attention_backward);
 
 static const f2b_op op_attention = {
     .name = "attention", .backward_reads_in = (1u << ATT_INPUTS) - 1, .backward_reads_out = 1,
-    .forward = { F2B_CPU_KERNELS(f2bi_attention_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_attention_backward) },
+    .forward = { F2B_KERNELS(f2bi_attention_forward) },
+    .backward = { F2B_KERNELS(f2bi_attention_backward) },
 };
 
 static f2b_status check_shapes(const f2b_tensor *q, const f2b_tensor *k, const f2b_tensor *v,

@@ -4,13 +4,13 @@
 #include "autograd/ops/checks.h"
 #include "autograd/ops/contrastive/contrastive_internal.h"
 
-F2B_DECLARE_CPU(f2bi_contrastive_forward);
-F2B_DECLARE_CPU(f2bi_contrastive_backward);
+F2B_DECLARE_KERNELS(f2bi_contrastive_forward);
+F2B_DECLARE_KERNELS(f2bi_contrastive_backward);
 
 static const f2b_op op_contrastive = {
     .name = "contrastive", .backward_reads_in = 1u << 2,
-    .forward = { F2B_CPU_KERNELS(f2bi_contrastive_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_contrastive_backward) },
+    .forward = { F2B_KERNELS(f2bi_contrastive_forward) },
+    .backward = { F2B_KERNELS(f2bi_contrastive_backward) },
 };
 
 f2b_tensor *f2b_contrastive(f2b_tape *tape, f2b_tensor *ev, f2b_tensor *et,

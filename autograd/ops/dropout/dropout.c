@@ -3,13 +3,13 @@
 
 #include "autograd/core/op.h"
 
-F2B_DECLARE_CPU(f2bi_dropout_forward);
-F2B_DECLARE_CPU(f2bi_dropout_backward);
+F2B_DECLARE_KERNELS(f2bi_dropout_forward);
+F2B_DECLARE_KERNELS(f2bi_dropout_backward);
 
 static const f2b_op op_dropout = {
     .name = "dropout",
-    .forward = { F2B_CPU_KERNELS(f2bi_dropout_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_dropout_backward) },
+    .forward = { F2B_KERNELS(f2bi_dropout_forward) },
+    .backward = { F2B_KERNELS(f2bi_dropout_backward) },
 };
 
 f2b_tensor *f2b_dropout_apply(f2b_tape *tape, f2b_tensor *x, const f2b_dropout *d)

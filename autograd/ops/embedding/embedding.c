@@ -6,8 +6,8 @@
 
 static const f2b_op op_embedding = {
     .name = "embedding", .backward_reads_in = 1u << 1,
-    .forward = { F2B_CPU_KERNELS(f2bi_rows_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_rows_backward) },
+    .forward = { F2B_KERNELS(f2bi_rows_forward) },
+    .backward = { F2B_KERNELS(f2bi_rows_backward) },
 };
 
 f2b_tensor *f2b_embedding(f2b_tape *tape, f2b_tensor *ids, f2b_tensor *table, f2b_dtype dtype)

@@ -3,19 +3,19 @@
 
 #include "autograd/core/op.h"
 
-F2B_DECLARE_CPU(f2bi_head_cross_entropy_forward);
-F2B_DECLARE_CPU(f2bi_head_cross_entropy_backward);
+F2B_DECLARE_KERNELS(f2bi_head_cross_entropy_forward);
+F2B_DECLARE_KERNELS(f2bi_head_cross_entropy_backward);
 
 /* x is read again only by the gradient of a trained weight. */
 static const f2b_op op_trained = {
     .name = "head_cross_entropy", .backward_reads_in = 1u << 0 | 1u << 2,
-    .forward = { F2B_CPU_KERNELS(f2bi_head_cross_entropy_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_head_cross_entropy_backward) },
+    .forward = { F2B_KERNELS(f2bi_head_cross_entropy_forward) },
+    .backward = { F2B_KERNELS(f2bi_head_cross_entropy_backward) },
 };
 static const f2b_op op_frozen = {
     .name = "head_cross_entropy",
-    .forward = { F2B_CPU_KERNELS(f2bi_head_cross_entropy_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_head_cross_entropy_backward) },
+    .forward = { F2B_KERNELS(f2bi_head_cross_entropy_forward) },
+    .backward = { F2B_KERNELS(f2bi_head_cross_entropy_backward) },
 };
 
 f2b_tensor *f2b_head_cross_entropy(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight,

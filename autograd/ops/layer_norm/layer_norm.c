@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_layer_norm_forward);
-F2B_DECLARE_CPU(f2bi_layer_norm_backward);
+F2B_DECLARE_KERNELS(f2bi_layer_norm_forward);
+F2B_DECLARE_KERNELS(f2bi_layer_norm_backward);
 
 static const f2b_op op_layer_norm = {
     .name = "layer_norm", .backward_reads_in = 3u,
-    .forward = { F2B_CPU_KERNELS(f2bi_layer_norm_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_layer_norm_backward) },
+    .forward = { F2B_KERNELS(f2bi_layer_norm_forward) },
+    .backward = { F2B_KERNELS(f2bi_layer_norm_backward) },
 };
 
 f2b_tensor *f2b_layer_norm(f2b_tape *tape, f2b_tensor *x, f2b_tensor *w, f2b_tensor *b, double eps)

@@ -1,19 +1,19 @@
 /* Checks, shape rule and descriptors of linear. */
 #include "autograd/ops/linear/linear_internal.h"
 
-F2B_DECLARE_CPU(f2bi_linear_forward);
-F2B_DECLARE_CPU(f2bi_linear_backward);
+F2B_DECLARE_KERNELS(f2bi_linear_forward);
+F2B_DECLARE_KERNELS(f2bi_linear_backward);
 
 /* Without anything trained that multiplies x, backward does not need x: it may be freed early. */
 static const f2b_op op_linear = {
     .name = "linear", .backward_reads_in = 1u << LINEAR_X,
-    .forward = { F2B_CPU_KERNELS(f2bi_linear_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_linear_backward) },
+    .forward = { F2B_KERNELS(f2bi_linear_forward) },
+    .backward = { F2B_KERNELS(f2bi_linear_backward) },
 };
 static const f2b_op op_linear_frozen = {
     .name = "linear",
-    .forward = { F2B_CPU_KERNELS(f2bi_linear_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_linear_backward) },
+    .forward = { F2B_KERNELS(f2bi_linear_forward) },
+    .backward = { F2B_KERNELS(f2bi_linear_backward) },
 };
 
 static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)

@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_mean_rows_forward);
-F2B_DECLARE_CPU(f2bi_mean_rows_backward);
+F2B_DECLARE_KERNELS(f2bi_mean_rows_forward);
+F2B_DECLARE_KERNELS(f2bi_mean_rows_backward);
 
 static const f2b_op op_mean_rows = {
     .name = "mean_rows",
-    .forward = { F2B_CPU_KERNELS(f2bi_mean_rows_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_mean_rows_backward) },
+    .forward = { F2B_KERNELS(f2bi_mean_rows_forward) },
+    .backward = { F2B_KERNELS(f2bi_mean_rows_backward) },
 };
 
 f2b_tensor *f2b_mean_rows(f2b_tape *tape, f2b_tensor *x, int64_t K)

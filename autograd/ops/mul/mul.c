@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_mul_forward);
-F2B_DECLARE_CPU(f2bi_mul_backward);
+F2B_DECLARE_KERNELS(f2bi_mul_forward);
+F2B_DECLARE_KERNELS(f2bi_mul_backward);
 
 static const f2b_op op_mul = {
     .name = "mul", .backward_reads_in = 3u,
-    .forward = { F2B_CPU_KERNELS(f2bi_mul_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_mul_backward) },
+    .forward = { F2B_KERNELS(f2bi_mul_forward) },
+    .backward = { F2B_KERNELS(f2bi_mul_backward) },
 };
 
 f2b_tensor *f2b_mul(f2b_tape *tape, f2b_tensor *a, f2b_tensor *b)

@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_patch_embedding_forward);
-F2B_DECLARE_CPU(f2bi_patch_embedding_backward);
+F2B_DECLARE_KERNELS(f2bi_patch_embedding_forward);
+F2B_DECLARE_KERNELS(f2bi_patch_embedding_backward);
 
 static const f2b_op op_patch_embedding = {
     .name = "patch_embedding", .backward_reads_in = 1u,
-    .forward = { F2B_CPU_KERNELS(f2bi_patch_embedding_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_patch_embedding_backward) },
+    .forward = { F2B_KERNELS(f2bi_patch_embedding_forward) },
+    .backward = { F2B_KERNELS(f2bi_patch_embedding_backward) },
 };
 
 f2b_tensor *f2b_patch_embedding(f2b_tape *tape, f2b_tensor *images, f2b_tensor *weight,

@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_quick_gelu_forward);
-F2B_DECLARE_CPU(f2bi_quick_gelu_backward);
+F2B_DECLARE_KERNELS(f2bi_quick_gelu_forward);
+F2B_DECLARE_KERNELS(f2bi_quick_gelu_backward);
 
 static const f2b_op op_quick_gelu = {
     .name = "quick_gelu", .backward_reads_in = 1u,
-    .forward = { F2B_CPU_KERNELS(f2bi_quick_gelu_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_quick_gelu_backward) },
+    .forward = { F2B_KERNELS(f2bi_quick_gelu_forward) },
+    .backward = { F2B_KERNELS(f2bi_quick_gelu_backward) },
 };
 
 f2b_tensor *f2b_quick_gelu(f2b_tape *tape, f2b_tensor *x)

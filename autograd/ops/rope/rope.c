@@ -6,13 +6,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_rope_forward);
-F2B_DECLARE_CPU(f2bi_rope_backward);
+F2B_DECLARE_KERNELS(f2bi_rope_forward);
+F2B_DECLARE_KERNELS(f2bi_rope_backward);
 
 static const f2b_op op_rope = {
     .name = "rope", .backward_reads_in = 6u,        /* table and positions */
-    .forward = { F2B_CPU_KERNELS(f2bi_rope_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_rope_backward) },
+    .forward = { F2B_KERNELS(f2bi_rope_forward) },
+    .backward = { F2B_KERNELS(f2bi_rope_backward) },
 };
 
 f2b_tensor *f2b_rope(f2b_tape *tape, f2b_tensor *x, f2b_tensor *table, f2b_tensor *positions)

@@ -6,15 +6,15 @@
 
 static const f2b_op op_gather = {
     .name = "rows_gather", .backward_reads_in = 1u << 1,
-    .forward = { F2B_CPU_KERNELS(f2bi_rows_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_rows_backward) },
+    .forward = { F2B_KERNELS(f2bi_rows_forward) },
+    .backward = { F2B_KERNELS(f2bi_rows_backward) },
 };
 
 /* The index is always the last input, so that one bit names it for any number of sources. */
 static const f2b_op op_assemble = {
     .name = "rows_assemble", .backward_reads_in = 1u << F2B_ROWS_MAX_SOURCES,
-    .forward = { F2B_CPU_KERNELS(f2bi_rows_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_rows_backward) },
+    .forward = { F2B_KERNELS(f2bi_rows_forward) },
+    .backward = { F2B_KERNELS(f2bi_rows_backward) },
 };
 
 f2b_tensor *f2b_rows_gather(f2b_tape *tape, f2b_tensor *x, f2b_tensor *index)

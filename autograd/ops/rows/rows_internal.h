@@ -12,7 +12,7 @@ typedef struct f2bi_rows_attr {
     int stride;         /* 1: index[t] = r, the source is the only one; 2: index[2t] = s, then r */
 } f2bi_rows_attr;
 
-F2B_DECLARE_CPU(f2bi_rows_forward);
-F2B_DECLARE_CPU(f2bi_rows_backward);
+F2B_DECLARE_KERNELS(f2bi_rows_forward);
+F2B_DECLARE_KERNELS(f2bi_rows_backward);
 
 #endif

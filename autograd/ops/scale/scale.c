@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_scale_forward);
-F2B_DECLARE_CPU(f2bi_scale_backward);
+F2B_DECLARE_KERNELS(f2bi_scale_forward);
+F2B_DECLARE_KERNELS(f2bi_scale_backward);
 
 static const f2b_op op_scale = {
     .name = "scale",
-    .forward = { F2B_CPU_KERNELS(f2bi_scale_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_scale_backward) },
+    .forward = { F2B_KERNELS(f2bi_scale_forward) },
+    .backward = { F2B_KERNELS(f2bi_scale_backward) },
 };
 
 f2b_tensor *f2b_scale(f2b_tape *tape, f2b_tensor *x, double c)

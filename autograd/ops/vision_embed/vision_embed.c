@@ -4,13 +4,13 @@
 #include "autograd/core/op.h"
 #include "autograd/ops/checks.h"
 
-F2B_DECLARE_CPU(f2bi_vision_embed_forward);
-F2B_DECLARE_CPU(f2bi_vision_embed_backward);
+F2B_DECLARE_KERNELS(f2bi_vision_embed_forward);
+F2B_DECLARE_KERNELS(f2bi_vision_embed_backward);
 
 static const f2b_op op_vision_embed = {
     .name = "vision_embed",
-    .forward = { F2B_CPU_KERNELS(f2bi_vision_embed_forward) },
-    .backward = { F2B_CPU_KERNELS(f2bi_vision_embed_backward) },
+    .forward = { F2B_KERNELS(f2bi_vision_embed_forward) },
+    .backward = { F2B_KERNELS(f2bi_vision_embed_backward) },
 };
 
 f2b_tensor *f2b_vision_embed(f2b_tape *tape, f2b_tensor *patches, f2b_tensor *class_embedding,

@@ -1,0 +1,52 @@
+/*
+ * Devices: which there are, and bytes moved to, from and within them. Work on a device other than
+ * the host runs in the order it was asked for; the host waits only where this page says so.
+ */
+#ifndef F2B_AUTOGRAD_DEVICE_DEVICE_H
+#define F2B_AUTOGRAD_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+
+#include "autograd/core/alloc.h"
+#include "autograd/core/dtype.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** "cpu", "cuda:0", ...; in a ring of thread-local buffers, valid for the next 4 calls. */
+const char *f2b_device_name(f2b_device device);
+
+/** Whether this build can drive devices of that kind at all. */
+bool f2b_device_built(f2b_device_kind kind);
+
+/**
+ * Make the device ready; ops may run on it afterwards. Cheap when it is open already.
+ * errors  F2B_ERR_UNSUPPORTED if the build has no such devices; F2B_ERR_DEVICE if there is no
+ *         driver, no device of that number, or it does not answer: the text names cause and remedy.
+ */
+f2b_status f2b_device_open(f2b_device device) F2B_MUST_USE;
+
+/** What the device is, for people: "cuda:0 (NVIDIA H100, 79.6 GiB, sm_90)". Errors as open's. */
+f2b_status f2b_device_describe(f2b_device device, char *text, size_t size) F2B_MUST_USE;
+
+/**
+ * Copy bytes between places on any two devices, one of which may be the host. `src` may be changed
+ * on return. With dst on the host this waits for all earlier work of the device and reports what
+ * that work found wrong (an index outside its table, say, as F2B_ERR_DATA).
+ */
+f2b_status f2b_copy(void *dst, f2b_device to, const void *src, f2b_device from, size_t bytes)
+    F2B_MUST_USE;
+f2b_status f2b_zero(void *dst, f2b_device device, size_t bytes) F2B_MUST_USE;
+
+/** dst[i] += src[i] on the device, i < n; f32 or bf16 (f64 too on the host). */
+f2b_status f2b_add_into(f2b_device device, f2b_dtype dtype, void *dst, const void *src, int64_t n)
+    F2B_MUST_USE;
+
+/** Wait for all work of the device, and report what it found wrong. */
+f2b_status f2b_device_wait(f2b_device device) F2B_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
