@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/core/alloc.h"
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void start(void)
@@ -79,6 +81,12 @@ hid_t f2bi_hdf5_open(const char *path)
 f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim, const int64_t *shape,
                                const float *data)
 {
+    return f2bi_hdf5_write_dataset(group, name, H5T_IEEE_F32LE, ndim, shape, data, NULL);
+}
+
+f2b_status f2bi_hdf5_write_dataset(hid_t group, const char *name, hid_t type, int ndim,
+                                   const int64_t *shape, const void *data, int64_t *offset)
+{
     hsize_t dims[F2B_NAMED_ARRAY_DIMS];
     for (int i = 0; i < ndim; ++i) dims[i] = (hsize_t)shape[i];
     const hid_t space = ndim > 0 ? H5Screate_simple(ndim, dims, NULL) : H5Screate(H5S_SCALAR);
@@ -86,10 +94,10 @@ f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim, const in
     H5Pset_layout(dcpl, H5D_CONTIGUOUS);
     H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     H5Pset_obj_track_times(dcpl, 0);
-    const hid_t set =
-        H5Dcreate2(group, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
-    herr_t result =
-        set < 0 ? -1 : H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
+    const hid_t set = H5Dcreate2(group, name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+    herr_t result = set < 0 ? -1 : H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
+    const haddr_t at = result < 0 ? HADDR_UNDEF : H5Dget_offset(set);
+    if (offset) *offset = at == HADDR_UNDEF ? 0 : (int64_t)at;
     if (set >= 0 && H5Dclose(set) < 0) result = -1;
     const f2b_status status =
         result < 0 ? f2bi_hdf5_fail(F2B_ERR_IO, "cannot write tensor %s", name) : F2B_OK;
@@ -149,7 +157,38 @@ f2b_status f2bi_hdf5_read_integer(hid_t object, const char *name, int64_t *value
     return status;
 }
 
-static f2b_status check_shape(hid_t set, const char *name, f2b_named_array *array)
+f2b_status f2bi_hdf5_read_open_text(hid_t attribute, hid_t type, size_t max_bytes, char **text)
+{
+    const size_t size = H5Tget_size(type);
+    *text = NULL;
+    if (size > max_bytes) return f2b_fail(F2B_ERR_FORMAT, "a text of %zu bytes", size);
+    *text = f2b_calloc(size + 1, 1, F2B_TAG_FILES);
+    if (!*text) return f2b_last_status();
+    if (H5Aread(attribute, type, *text) >= 0) return F2B_OK;
+    f2b_free(*text);
+    *text = NULL;
+    return f2bi_hdf5_fail(F2B_ERR_FORMAT, "a text that cannot be read");
+}
+
+f2b_status f2bi_hdf5_read_text(hid_t object, const char *name, size_t max_bytes, char **text)
+{
+    *text = NULL;
+    const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0) return f2bi_hdf5_fail(F2B_ERR_FORMAT, "attribute %s is missing", name);
+    const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+    const bool fits = H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0
+                   && H5Sget_simple_extent_npoints(space) == 1;
+    f2b_status status = fits ? f2bi_hdf5_read_open_text(attribute, type, max_bytes, text)
+                             : f2b_fail(F2B_ERR_FORMAT, "not a text of fixed length");
+    if (status != F2B_OK) status = f2b_fail_context("attribute %s", name);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Aclose(attribute);
+    return status;
+}
+
+static f2b_status check_shape(hid_t set, const char *name, size_t element_bytes,
+                              f2b_named_array *array)
 {
     const hid_t space = H5Dget_space(set);
     const int ndim = H5Sget_simple_extent_ndims(space);
@@ -163,7 +202,7 @@ static f2b_status check_shape(hid_t set, const char *name, f2b_named_array *arra
         for (int i = 0; i < ndim; ++i)
             array->shape[i] = dims[i] > INT64_MAX ? -1 : (int64_t)dims[i];
         int64_t bytes;
-        if (!f2b_shape_bytes(ndim, array->shape, 4, &bytes) ||
+        if (!f2b_shape_bytes(ndim, array->shape, (int64_t)element_bytes, &bytes) ||
             H5Dget_storage_size(set) != (hsize_t)bytes)
             status = f2b_fail(F2B_ERR_FORMAT, "tensor %s is not stored in full", name);
     }
@@ -171,12 +210,12 @@ static f2b_status check_shape(hid_t set, const char *name, f2b_named_array *arra
     return status;
 }
 
-static f2b_status check_storage(hid_t set, const char *name)
+static f2b_status check_storage(hid_t set, const char *name, hid_t want, const char *type_name)
 {
     const hid_t type = H5Dget_type(set), dcpl = H5Dget_create_plist(set);
     f2b_status status = F2B_OK;
-    if (H5Tequal(type, H5T_IEEE_F32LE) <= 0)
-        status = f2b_fail(F2B_ERR_FORMAT, "tensor %s is not little-endian f32", name);
+    if (H5Tequal(type, want) <= 0)
+        status = f2b_fail(F2B_ERR_FORMAT, "tensor %s is not %s", name, type_name);
     /* A file could have its data read from any other file of the machine. */
     else if (H5Pget_layout(dcpl) != H5D_CONTIGUOUS || H5Pget_external_count(dcpl) != 0)
         status = f2b_fail(F2B_ERR_FORMAT, "tensor %s is not stored in one piece in its file", name);
@@ -185,16 +224,24 @@ static f2b_status check_storage(hid_t set, const char *name)
     return status;
 }
 
-/* Soft and external links could lead anywhere, into other files too. */
-static bool is_hard_link(hid_t group, const char *name)
+bool f2bi_hdf5_has(hid_t group, const char *name)
 {
     H5L_info_t link;
     return H5Lget_info(group, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
 }
 
+hid_t f2bi_hdf5_make_group(hid_t parent, const char *name)
+{
+    const hid_t gcpl = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(gcpl, 0);
+    const hid_t group = H5Gcreate2(parent, name, H5P_DEFAULT, gcpl, H5P_DEFAULT);
+    H5Pclose(gcpl);
+    return group;
+}
+
 hid_t f2bi_hdf5_open_group(hid_t parent, const char *name)
 {
-    const hid_t group = is_hard_link(parent, name) ? H5Gopen2(parent, name, H5P_DEFAULT) : -1;
+    const hid_t group = f2bi_hdf5_has(parent, name) ? H5Gopen2(parent, name, H5P_DEFAULT) : -1;
     if (group < 0)
         (void)f2bi_hdf5_fail(F2B_ERR_FORMAT, "group %s is missing, or a link to elsewhere", name);
     return group;
@@ -202,13 +249,24 @@ hid_t f2bi_hdf5_open_group(hid_t parent, const char *name)
 
 hid_t f2bi_hdf5_open_f32(hid_t group, const char *name, f2b_named_array *array)
 {
-    const hid_t set = is_hard_link(group, name) ? H5Dopen2(group, name, H5P_DEFAULT) : -1;
+    const hid_t set =
+        f2bi_hdf5_open_dataset(group, name, H5T_IEEE_F32LE, "little-endian f32", array);
+    array->dtype = F2B_F32;
+    return set;
+}
+
+hid_t f2bi_hdf5_open_dataset(hid_t group, const char *name, hid_t type, const char *type_name,
+                             f2b_named_array *array)
+{
+    const hid_t set = f2bi_hdf5_has(group, name) ? H5Dopen2(group, name, H5P_DEFAULT) : -1;
     if (set < 0) {
         (void)f2bi_hdf5_fail(F2B_ERR_FORMAT, "tensor %s is missing, or a link to elsewhere", name);
         return -1;
     }
-    *array = (f2b_named_array){ .name = array->name, .dtype = F2B_F32 };
-    if (check_storage(set, name) == F2B_OK && check_shape(set, name, array) == F2B_OK) return set;
+    *array = (f2b_named_array){ .name = array->name };
+    if (check_storage(set, name, type, type_name) == F2B_OK &&
+        check_shape(set, name, H5Tget_size(type), array) == F2B_OK)
+        return set;
     H5Dclose(set);
     return -1;
 }

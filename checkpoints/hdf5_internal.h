@@ -6,6 +6,7 @@
 #define F2B_CHECKPOINTS_HDF5_INTERNAL_H
 
 #include <hdf5.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "autograd/core/status.h"
@@ -21,7 +22,13 @@ f2b_status f2bi_hdf5_fail(f2b_status code, const char *format, ...) F2B_PRINTF(2
 hid_t f2bi_hdf5_create(const char *path);
 hid_t f2bi_hdf5_open(const char *path);
 
-/** Write an f32 dataset `name` in `group`, contiguous. */
+/** Write a dataset `name` in `group`: contiguous, no fill values, no times. `type` is that of file
+ *  and memory; *offset gets where its bytes lie in the file, 0 where it has none (NULL: unasked). */
+F2B_MUST_USE f2b_status f2bi_hdf5_write_dataset(hid_t group, const char *name, hid_t type, int ndim,
+                                                const int64_t *shape, const void *data,
+                                                int64_t *offset);
+
+/** The same of f32. */
 F2B_MUST_USE f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim,
                                             const int64_t *shape, const float *data);
 
@@ -30,8 +37,21 @@ F2B_MUST_USE f2b_status f2bi_hdf5_write_integer(hid_t object, const char *name, 
 F2B_MUST_USE f2b_status f2bi_hdf5_write_number(hid_t object, const char *name, double value);
 F2B_MUST_USE f2b_status f2bi_hdf5_write_text(hid_t object, const char *name, const char *value);
 
+/** The value of an open attribute whose type is a text of fixed length, at most max_bytes long, as a
+ *  copy (f2b_free); and of an attribute by name, whose type is checked. */
+F2B_MUST_USE f2b_status f2bi_hdf5_read_open_text(hid_t attribute, hid_t type, size_t max_bytes,
+                                                 char **text);
+F2B_MUST_USE f2b_status f2bi_hdf5_read_text(hid_t object, const char *name, size_t max_bytes,
+                                            char **text);
+
 /** A 64-bit integer attribute. */
 F2B_MUST_USE f2b_status f2bi_hdf5_read_integer(hid_t object, const char *name, int64_t *value);
+
+/** Make a group without times. Negative on failure, with HDF5's error stack. */
+hid_t f2bi_hdf5_make_group(hid_t parent, const char *name);
+
+/** Whether `name` in `group` is there by a hard link; others could lead into other files. */
+bool f2bi_hdf5_has(hid_t group, const char *name);
 
 /** Open the group `name` in `parent`, reached by a hard link. Negative with F2B_ERR_FORMAT. */
 hid_t f2bi_hdf5_open_group(hid_t parent, const char *name);
@@ -43,5 +63,9 @@ hid_t f2bi_hdf5_open_group(hid_t parent, const char *name);
  * text otherwise.
  */
 hid_t f2bi_hdf5_open_f32(hid_t group, const char *name, f2b_named_array *array);
+
+/** The same of another type, which messages call type_name; array->dtype is not set. */
+hid_t f2bi_hdf5_open_dataset(hid_t group, const char *name, hid_t type, const char *type_name,
+                             f2b_named_array *array);
 
 #endif

@@ -3,62 +3,28 @@
  * {"size":N,"xxh3_128":"32 hex digits"}}}. Every value is compared and no other key is allowed, so
  * that a flipped bit in the manifest itself is found too.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
+#include "checkpoints/file_internal.h"
 #include "checkpoints/json_internal.h"
 #include "checkpoints/state_internal.h"
 
 #define FORMAT "fwd2bot-checkpoint"
-enum { VERSION = 1, HASH_TEXT = 33, CHUNK = 4 << 20, MAX_MANIFEST = 1 << 20 };
-
-static f2b_status hash_open_file(int fd, const char *path, void *buffer, XXH3_state_t *hash,
-                                 int64_t *size)
-{
-    *size = 0;
-    XXH3_128bits_reset(hash);
-    for (;;) {
-        const ssize_t n = read(fd, buffer, CHUNK);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", path);
-        if (n == 0) return F2B_OK;
-        XXH3_128bits_update(hash, buffer, (size_t)n);
-        *size += n;
-    }
-}
-
-static f2b_status hash_file(int fd, const char *path, int64_t *size, char text[HASH_TEXT])
-{
-    void *buffer = f2b_alloc_host(CHUNK, F2B_TAG_FILES);
-    if (!buffer) return f2b_last_status();
-    XXH3_state_t *hash = XXH3_createState();
-    const f2b_status status = hash ? hash_open_file(fd, path, buffer, hash, size)
-                                   : f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
-    if (status == F2B_OK) {
-        const XXH128_hash_t h = XXH3_128bits_digest(hash);
-        snprintf(text, HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64,
-                 (uint64_t)h.low64);
-    }
-    XXH3_freeState(hash);
-    f2b_free(buffer);
-    return status;
-}
+enum { VERSION = 1, MAX_MANIFEST = 1 << 20 };
 
 /* The file goes to disk while it is hashed from the cache. */
-static f2b_status sync_and_hash(const char *path, int64_t *size, char text[HASH_TEXT])
+static f2b_status sync_and_hash(const char *path, int64_t *size, char text[F2BI_HASH_TEXT])
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot open %s", path);
     (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    f2b_status status = hash_file(fd, path, size, text);
+    f2b_status status = f2bi_file_hash(fd, path, 0, 0, size, text);
     if (status == F2B_OK && fsync(fd) != 0)
         status = f2b_fail_errno(F2B_ERR_IO, "cannot write %s to disk", path);
     close(fd);
@@ -69,7 +35,7 @@ f2b_status f2bi_manifest_write(const char *folder, int64_t step)
 {
     char *state = f2b_path_join(folder, F2BI_STATE_FILE);
     char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
-    char hash[HASH_TEXT];
+    char hash[F2BI_HASH_TEXT];
     int64_t size = 0;
     f2b_status status = state && manifest ? sync_and_hash(state, &size, hash) : f2b_last_status();
     if (status == F2B_OK) {
@@ -88,7 +54,7 @@ f2b_status f2bi_manifest_write(const char *folder, int64_t step)
 
 typedef struct expected {
     int64_t step, size;
-    char hash[HASH_TEXT];
+    char hash[F2BI_HASH_TEXT];
 } expected;
 
 static f2b_status read_manifest(const char *path, expected *out)
@@ -113,7 +79,7 @@ static f2b_status read_manifest(const char *path, expected *out)
     if (version != VERSION)
         f2bi_json_fail(&r, "the manifest's version is %" PRId64 "; this program reads %d", version,
                        VERSION);
-    if (out->step < 0 || out->size < 0 || strlen(hash) != HASH_TEXT - 1)
+    if (out->step < 0 || out->size < 0 || strlen(hash) != F2BI_HASH_TEXT - 1)
         f2bi_json_fail(&r, "the manifest is damaged: step, size or xxh3_128 is missing");
     else strcpy(out->hash, hash);
     json_decref(root);
@@ -122,21 +88,16 @@ static f2b_status read_manifest(const char *path, expected *out)
 
 static f2b_status compare_file(const char *path, const expected *want)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s",
-                              path);
-    struct stat info;
-    char hash[HASH_TEXT];
     int64_t size;
+    const int fd = f2bi_file_open(path, &size);
+    if (fd < 0) return f2b_last_status();
+    char hash[F2BI_HASH_TEXT];
     f2b_status status;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        status = f2b_fail(F2B_ERR_FORMAT, "%s is not a regular file", path);
-    else if (info.st_size != want->size)
+    if (size != want->size)
         status = f2b_fail(F2B_ERR_FORMAT, "%s has %lld bytes, its manifest says %" PRId64, path,
-                          (long long)info.st_size, want->size);
+                          (long long)size, want->size);
     else {
-        status = hash_file(fd, path, &size, hash);
+        status = f2bi_file_hash(fd, path, 0, 0, &size, hash);
         if (status == F2B_OK && strcmp(hash, want->hash) != 0)
             status =
                 f2b_fail(F2B_ERR_FORMAT, "%s is damaged: its XXH3-128 is %s, its manifest says %s",

@@ -24,17 +24,6 @@ struct f2b_state_file {
     int64_t n_tensors;
 };
 
-static f2b_status read_text(hid_t attribute, hid_t type, char **out)
-{
-    const size_t size = H5Tget_size(type);
-    if (size > F2BI_STATE_MAX_TEXT) return f2b_fail(F2B_ERR_FORMAT, "a text of %zu bytes", size);
-    *out = f2b_calloc(size + 1, 1, F2B_TAG_FILES);
-    if (!*out) return f2b_last_status();
-    if (H5Aread(attribute, type, *out) < 0)
-        return f2bi_hdf5_fail(F2B_ERR_FORMAT, "a text that cannot be read");
-    return F2B_OK;
-}
-
 static f2b_status read_value(hid_t attribute, f2b_attribute *out)
 {
     const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
@@ -44,7 +33,7 @@ static f2b_status read_value(hid_t attribute, f2b_attribute *out)
     if (scalar && class == H5T_STRING && H5Tis_variable_str(type) == 0) {
         out->kind = F2B_ATTRIBUTE_TEXT;
         char *text = NULL;
-        status = read_text(attribute, type, &text);
+        status = f2bi_hdf5_read_open_text(attribute, type, F2BI_STATE_MAX_TEXT, &text);
         out->text = text;
     } else if (scalar && class == H5T_INTEGER && wide) {
         out->kind = F2B_ATTRIBUTE_INTEGER;

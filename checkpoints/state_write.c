@@ -3,14 +3,12 @@
  * known at once; what is left of a write that failed all the same is emptied before it is removed,
  * because HDF5 may keep such a file open.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/file_internal.h"
 #include "checkpoints/hdf5_internal.h"
 #include "checkpoints/state_internal.h"
 
@@ -83,20 +81,6 @@ static int64_t file_bytes(const f2b_state *state)
     return bytes;
 }
 
-/* Where a file system cannot reserve, the writes themselves will tell. */
-static f2b_status reserve(const char *path, int64_t bytes)
-{
-    const int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot open %s", path);
-    const int failed = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) != 0
-                    && (errno == ENOSPC || errno == EDQUOT);
-    const f2b_status status =
-        failed ? f2b_fail_errno(F2B_ERR_IO, "cannot write %s (%lld MB)", path,
-                                (long long)(bytes >> 20)) : F2B_OK;
-    close(fd);
-    return status;
-}
-
 static f2b_status write_attributes(hid_t file, const f2b_state *state)
 {
     F2B_TRY(f2bi_hdf5_write_text(file, "format", "fwd2bot-state"));
@@ -138,36 +122,18 @@ static f2b_status write_tensors(const hid_t groups[3], const f2b_state *state)
     return F2B_OK;
 }
 
-static hid_t make_group(hid_t parent, const char *name)
-{
-    const hid_t gcpl = H5Pcreate(H5P_GROUP_CREATE);
-    H5Pset_obj_track_times(gcpl, 0);
-    const hid_t group = H5Gcreate2(parent, name, H5P_DEFAULT, gcpl, H5P_DEFAULT);
-    H5Pclose(gcpl);
-    return group;
-}
-
 static f2b_status write_contents(hid_t file, const char *path, const f2b_state *state)
 {
-    F2B_TRY(reserve(path, file_bytes(state)));
+    F2B_TRY(f2bi_file_reserve(path, file_bytes(state)));
     F2B_TRY(write_attributes(file, state));
-    const hid_t adam = make_group(file, "adam");
-    const hid_t groups[3] = { make_group(file, "parameters"), make_group(adam, "m"),
-                              make_group(adam, "v") };
+    const hid_t adam = f2bi_hdf5_make_group(file, "adam");
+    const hid_t groups[3] = { f2bi_hdf5_make_group(file, "parameters"),
+                              f2bi_hdf5_make_group(adam, "m"), f2bi_hdf5_make_group(adam, "v") };
     if (adam < 0 || groups[0] < 0 || groups[1] < 0 || groups[2] < 0)
         return f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
     F2B_TRY(write_tensors(groups, state));      /* closing the file closes the groups */
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0)
         return f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
-    return F2B_OK;
-}
-
-/* Give back what was reserved beyond the end. */
-static f2b_status trim(const char *path)
-{
-    struct stat info;
-    if (stat(path, &info) != 0 || truncate(path, info.st_size) != 0)
-        return f2b_fail_errno(F2B_ERR_IO, "cannot write %s", path);
     return F2B_OK;
 }
 
@@ -180,7 +146,7 @@ f2b_status f2bi_state_write_file(const char *path, const f2b_state *state)
     f2b_status status = write_contents(file, path, state);
     if (H5Fclose(file) < 0 && status == F2B_OK)
         status = f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
-    if (status == F2B_OK) status = trim(path);
+    if (status == F2B_OK) status = f2bi_file_trim(path);
     if (status != F2B_OK) {
         H5Eclear2(H5E_DEFAULT);
         (void)!truncate(path, 0);

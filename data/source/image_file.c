@@ -6,11 +6,21 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
 #include "data/source/source_internal.h"
+
+bool f2bi_is_image_extension(const char *extension)
+{
+    static const char *const known[] = { "jpg", "jpeg", "png", "webp", "gif",
+                                         "bmp", "ppm",  "pgm", "pnm" };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcasecmp(extension, known[i]) == 0) return true;
+    return false;
+}
 
 static bool has_parent(const char *name)
 {

@@ -78,6 +78,7 @@ static bool ends_with(const char *text, const char *end)
 /* Which format; of a .json file of captions by its first bracket. */
 static f2b_status choose_format(f2b_source *s, const char *path)
 {
+    if (s->format != NULL) return F2B_OK; /* a folder */
     if (s->role == F2B_SOURCE_CONVERSATIONS) s->format = &f2bi_format_llava;
     else if (s->role == F2B_SOURCE_CONVERSATION_CAPTIONS) s->format = &f2bi_format_coco;
     else if (ends_with(path, ".tar")) s->format = &f2bi_format_tar;
@@ -104,9 +105,16 @@ static f2b_status open_file(const char *path, int *fd, int64_t *bytes)
     return F2B_OK;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static f2b_status open_files(f2b_source *s, const char *path)
 {
-    if (s->role == F2B_SOURCE_CAPTIONS && ends_with(path, ".tar")) {
+    const bool images = s->role == F2B_SOURCE_IMAGES;
+    if ((images || s->role == F2B_SOURCE_CAPTIONS) && ends_with(path, ".tar")) {
         F2B_TRY(f2bi_expand(path, &s->paths, &s->n_paths));
         for (int64_t i = 0; i < s->n_paths; i++) {
             int fd;
@@ -121,6 +129,10 @@ static f2b_status open_files(f2b_source *s, const char *path)
     s->n_paths = 1;
     s->paths[0] = f2b_strdup(path, F2B_TAG_DATA);
     if (s->paths[0] == NULL) return F2B_ERR_MEMORY;
+    if (images && is_folder(path)) {
+        s->format = &f2bi_format_folder;
+        return F2B_OK;
+    }
     return open_file(path, &s->fd, &s->bytes);
 }
 
@@ -129,7 +141,11 @@ static f2b_status open_images(f2b_source *s, const f2b_source_options *o)
 {
     if (s->role == F2B_SOURCE_CONVERSATION_CAPTIONS || s->format == &f2bi_format_tar) return F2B_OK;
     const char *slash = strrchr(o->path, '/');
-    char *folder = o->images != NULL ? f2b_strdup(o->images, F2B_TAG_DATA)
+    if (s->format == &f2bi_format_folder && o->images != NULL)
+        return f2b_fail(F2B_ERR_CONFIG, "%s: %s is a folder of images: it takes no other", s->name,
+                        o->path);
+    char *folder = s->format == &f2bi_format_folder ? f2b_strdup(o->path, F2B_TAG_DATA)
+                 : o->images != NULL ? f2b_strdup(o->images, F2B_TAG_DATA)
                  : slash == NULL     ? f2b_strdup(".", F2B_TAG_DATA)
                  : f2b_sprintf(F2B_TAG_DATA, "%.*s", (int)(slash + 1 - o->path), o->path);
     if (folder == NULL) return F2B_ERR_MEMORY;
@@ -162,7 +178,8 @@ static f2b_status open_source(f2b_source *s, const f2b_source_options *o)
     }
     s->n = s->format->count(s);
     if (s->n == 0)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: %s has no records", s->name, o->path);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: %s has no %s", s->name, o->path,
+                        s->format == &f2bi_format_folder ? "images" : "records");
     return F2B_OK;
 }
 
@@ -184,6 +201,7 @@ void f2b_source_free(f2b_source *source)
     for (int i = 0; i < F2BI_COLUMNS; i++) f2b_free(source->columns[i].at);
     f2bi_paths_free(source->paths, source->n_paths);
     f2b_free(source->images);
+    f2b_free(source->names);
     f2b_free(source->name);
     f2b_free(source);
 }
@@ -203,6 +221,24 @@ uint64_t f2b_source_stem_key(const f2b_source *source, int64_t i)
 {
     F2B_CHECK(i >= 0 && i < source->n);
     return source->format->stem_key(source, i);
+}
+
+/* How many bytes of a shard's path are the folders that the first and the last share. */
+static size_t shared_folders(const f2b_source *s)
+{
+    const char *a = s->paths[0], *b = s->paths[s->n_paths - 1];
+    size_t n = 0;
+    for (size_t i = 0; a[i] != '\0' && a[i] == b[i]; i++)
+        if (a[i] == '/') n = i + 1;
+    return n;
+}
+
+char *f2b_source_image_id(const f2b_source *s, const f2b_record *record)
+{
+    F2B_CHECK(record->image != NULL);
+    if (s->format != &f2bi_format_tar) return f2b_strdup(record->image, F2B_TAG_DATA);
+    return f2b_sprintf(F2B_TAG_DATA, "%s/%s",
+                       s->paths[record->member.shard] + shared_folders(s), record->image);
 }
 
 bool f2b_source_images_differ(const f2b_source *source)

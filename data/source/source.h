@@ -11,8 +11,11 @@
  *   COCO JSON    {images: [{id, file_name}], annotations: [{image_id, caption}], ...}; a record is
  *                an entry of `annotations`
  *   TSV          caption TAB file, a row a record, no header
+ *   list         a file's name a row (only for F2B_SOURCE_IMAGES, which reads both rows in one file)
+ *   folder       the images below it, in the order of their names (only for F2B_SOURCE_IMAGES):
+ *                files of known endings, without hidden ones; links to folders are not followed
  *   webdataset   tar shards named by a brace range, "cc3m/{00000..00331}.tar"; a record is a
- *                sample: key.jpg (or png, jpeg, webp, gif, bmp) and key.txt (or `caption` of
+ *                sample: key.jpg (or png, jpeg, webp, gif, bmp, pnm) and key.txt (or `caption` of
  *                key.json)
  *
  * source  the fact sheet's formats: LLaVA's train.py, COCO captions, webdataset's tariterators.
@@ -30,13 +33,17 @@ typedef enum f2b_source_role {
     F2B_SOURCE_CONVERSATIONS, /* LLaVA JSON */
     F2B_SOURCE_CAPTIONS, /* *.tar: webdataset; *.json: LLaVA (array), COCO (object); else TSV */
     F2B_SOURCE_CONVERSATION_CAPTIONS, /* COCO JSON, of which only text and image stem are used */
+    F2B_SOURCE_IMAGES,      /* any of the formats, of which only the images are used: a folder is a
+                               folder, files as for captions; records without an image are no
+                               faults, nor are texts that are missing or bad */
 } f2b_source_role;
 
 typedef struct f2b_source_options {
     f2b_source_role role;
     const char *name;       /* how samples and messages call it, "captions[1]" */
-    const char *path;       /* file, or for tar a name that may have brace ranges */
-    const char *images;     /* folder of the images; NULL: the folder of the file. Not for tar. */
+    const char *path;       /* file, folder, or for tar a name that may have brace ranges */
+    const char *images;     /* folder of the images; NULL: the folder of the file. Not for tar and
+                               folders. */
     const char *cache;      /* folder for the indices of large files, made if need be; or NULL */
     int64_t cache_from;     /* files of at least so many bytes are cached; 0: 64 MiB */
 } f2b_source_options;
@@ -93,6 +100,13 @@ typedef struct f2b_record {
  */
 f2b_status f2b_source_read(const f2b_source *source, int64_t i, f2b_record *record) F2B_MUST_USE;
 void f2b_record_clear(f2b_record *record);
+
+/**
+ * The image's name below the source (f2b_free; NULL without memory): its name in the file, for tar
+ * samples behind the shard's own below the folder that all shards share, "00000.tar/000000012.jpg".
+ * In lists of images an absolute name below the image folder has been made relative to it.
+ */
+char *f2b_source_image_id(const f2b_source *source, const f2b_record *record);
 
 /** Mark a record as bad, with a formatted detail. An earlier fault is kept. */
 void f2b_record_fail(f2b_record *record, f2b_fault fault, const char *format, ...) F2B_PRINTF(3, 4);

@@ -151,7 +151,8 @@ static f2b_status read_entry(const f2b_source *s, const f2bi_column *start, uint
 
 static f2b_status read_record(const f2b_source *s, int64_t i, f2b_record *r)
 {
-    F2B_TRY(read_entry(s, &s->columns[START], (uint64_t)i, r, "caption", &r->caption));
+    if (s->role != F2B_SOURCE_IMAGES)
+        F2B_TRY(read_entry(s, &s->columns[START], (uint64_t)i, r, "caption", &r->caption));
     const uint64_t entry = s->columns[ENTRY].at[i];
     if (r->fault != F2B_FAULT_NONE) return F2B_OK;
     if (entry == NO_ENTRY) {

@@ -29,7 +29,8 @@ typedef struct f2bi_format {
     uint64_t (*stem_key)(const f2b_source *s, int64_t i);
 } f2bi_format;
 
-extern const f2bi_format f2bi_format_llava, f2bi_format_coco, f2bi_format_tsv, f2bi_format_tar;
+extern const f2bi_format f2bi_format_llava, f2bi_format_coco, f2bi_format_tsv, f2bi_format_tar,
+    f2bi_format_folder;
 
 struct f2b_source {
     const f2bi_format *format;
@@ -42,7 +43,11 @@ struct f2b_source {
     uint64_t images_hash;
     int64_t n;                  /* records */
     f2bi_column columns[F2BI_COLUMNS];
+    char *names;                /* of a folder's images, one behind the other; else NULL */
 };
+
+/* Whether files with this ending (without the dot) are images. */
+bool f2bi_is_image_extension(const char *extension);
 
 /* Hash of a text, never 0; of an image's name, of its stem (no folder, no extension). */
 uint64_t f2bi_hash(const char *text, size_t n);

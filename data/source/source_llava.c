@@ -86,13 +86,14 @@ static f2b_status read_record(const f2b_source *s, int64_t i, f2b_record *r)
     const json_t *turns = json_object_get(root, "conversations");
     if (image != NULL && !json_is_null(image) && json_string_length(image) == 0)
         f2b_record_fail(r, F2B_FAULT_FIELD, "`image` is not a file name");
-    else if (!json_is_array(turns))
+    else if (!json_is_array(turns) && s->role != F2B_SOURCE_IMAGES)
         f2b_record_fail(r, F2B_FAULT_FIELD, "`conversations` is not a list");
     if (r->fault != F2B_FAULT_NONE) return F2B_OK;
     if (json_is_string(image)) {
         r->image = f2b_strdup(json_string_value(image), F2B_TAG_DATA);
         if (r->image == NULL) return F2B_ERR_MEMORY;
     }
+    if (s->role == F2B_SOURCE_IMAGES) return F2B_OK;
     F2B_TRY(take_turns(r, turns));
     if (r->fault != F2B_FAULT_NONE || s->role == F2B_SOURCE_CONVERSATIONS) return F2B_OK;
     if (r->image == NULL) f2b_record_fail(r, F2B_FAULT_FIELD, "a caption without `image`");

@@ -122,22 +122,14 @@ typedef struct parts {
     bool has_text, has_json;
 } parts;
 
-static bool is_image(const char *extension)
-{
-    static const char *const known[] = { "jpg", "jpeg", "png", "webp", "gif", "bmp" };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcasecmp(extension, known[i]) == 0) return true;
-    return false;
-}
-
 static f2b_status take_member(f2b_record *r, int64_t shard_number, const f2bi_tar_member *m,
                               const char *extension, parts *p)
 {
     const bool text = strcasecmp(extension, "txt") == 0, json = strcasecmp(extension, "json") == 0;
     if ((text && p->has_text) || (json && p->has_json) ||
-        (is_image(extension) && r->image != NULL)) {
+        (f2bi_is_image_extension(extension) && r->image != NULL)) {
         f2b_record_fail(r, F2B_FAULT_MEMBER, "%.200s: the sample has two of this", m->name);
-    } else if (is_image(extension)) {
+    } else if (f2bi_is_image_extension(extension)) {
         r->image = f2b_strdup(m->name, F2B_TAG_DATA);
         if (r->image == NULL) return F2B_ERR_MEMORY;
         r->member.shard = shard_number, r->member.offset = m->data, r->member.size = m->size;
@@ -199,7 +191,8 @@ static f2b_status take_sample(const f2b_source *s, int fd, int64_t shard_number,
         if (key > 0) F2B_TRY(take_member(r, shard_number, m, m->name + key + 1, &p));
     }
     if (r->fault != F2B_FAULT_NONE) return F2B_OK;
-    if (r->image != NULL) return take_caption(fd, path, r, &p);
+    if (r->image != NULL)
+        return s->role == F2B_SOURCE_IMAGES ? F2B_OK : take_caption(fd, path, r, &p);
     f2b_record_fail(r, F2B_FAULT_MEMBER, "%s: byte %lld: a sample without an image", path,
                     (long long)begin);
     return F2B_OK;

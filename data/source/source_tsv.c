@@ -1,5 +1,5 @@
 /*
- * TSV: caption TAB file, a row a record.
+ * TSV: caption TAB file, a row a record. For images alone a row may also be just the file.
  * Columns: START where each row begins, and the end of the last; hash of the file's name.
  */
 #include <jansson.h>
@@ -12,26 +12,38 @@
 enum { START, IMAGE };
 enum { CHUNK = 1 << 20 };
 
+/* People's lists hold whole names; below the image folder they can be told from it. */
+static const char *below(const f2b_source *s, const char *file, size_t *length)
+{
+    const size_t n = strcmp(s->images, "/") == 0 ? 0 : strlen(s->images);
+    if (*length <= n + 1 || memcmp(file, s->images, n) != 0 || file[n] != '/') return file;
+    *length -= n + 1;
+    return file + n + 1;
+}
+
 /*
  * The file's name of a row: behind the one tab, without a carriage return; NULL with the reason.
  */
-static const char *row_file(const char *row, size_t n, size_t *length, const char **reason)
+static const char *row_file(const f2b_source *s, const char *row, size_t n, size_t *length,
+                            const char **reason)
 {
-    const char *tab = memchr(row, '\t', n);
+    const char *tab = memchr(row, '\t', n), *file = tab != NULL ? tab + 1 : row;
     *reason = "no tab";
-    if (tab == NULL) return NULL;
-    *length = n - (size_t)(tab + 1 - row);
+    if (tab == NULL && s->role != F2B_SOURCE_IMAGES) return NULL;
+    *length = n - (size_t)(file - row);
     *reason = "more than one tab";
-    if (memchr(tab + 1, '\t', *length) != NULL) return NULL;
-    if (*length > 0 && tab[*length] == '\r') --*length;
-    *reason = *length == 0 ? "no file behind the tab" : "the file's name is too long";
-    return *length > 0 && *length <= F2BI_MAX_NAME_BYTES ? tab + 1 : NULL;
+    if (memchr(file, '\t', *length) != NULL) return NULL;
+    if (*length > 0 && file[*length - 1] == '\r') --*length;
+    *reason = *length > 0 ? "the file's name is too long"
+              : tab != NULL ? "no file behind the tab" : "an empty row";
+    if (*length == 0 || *length > F2BI_MAX_NAME_BYTES) return NULL;
+    return s->role == F2B_SOURCE_IMAGES ? below(s, file, length) : file;
 }
 
 static f2b_status add_row(f2b_source *s, uint64_t offset, const char *row, size_t n)
 {
     size_t length;
-    const char *reason, *file = row_file(row, n, &length, &reason);
+    const char *reason, *file = row_file(s, row, n, &length, &reason);
     F2B_TRY(f2bi_column_push(&s->columns[START], offset));
     return f2bi_column_push(&s->columns[IMAGE], file != NULL ? f2bi_hash(file, length) : 0);
 }
@@ -99,18 +111,23 @@ static bool is_text(const char *bytes, size_t n)
     return text != NULL && memchr(bytes, '\0', n) == NULL;
 }
 
-static f2b_status take_row(f2b_record *r, const char *row, size_t n)
+static f2b_status take_row(const f2b_source *s, f2b_record *r, const char *row, size_t n)
 {
     size_t length;
-    const char *reason, *file = row_file(row, n, &length, &reason);
-    if (file != NULL && !is_text(row, n)) file = NULL, reason = "not UTF-8 text";
+    const char *reason, *file = row_file(s, row, n, &length, &reason);
+    /* Of a caption that nobody reads nothing is asked. */
+    const bool images = s->role == F2B_SOURCE_IMAGES;
+    if (file != NULL && !is_text(images ? file : row, images ? length : n))
+        file = NULL, reason = "not UTF-8 text";
     if (file == NULL) {
         f2b_record_fail(r, F2B_FAULT_ROW, "%s", reason);
         return F2B_OK;
     }
-    r->caption = f2b_sprintf(F2B_TAG_DATA, "%.*s", (int)(file - 1 - row), row);
     r->image = f2b_sprintf(F2B_TAG_DATA, "%.*s", (int)length, file);
-    return r->caption != NULL && r->image != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    if (r->image == NULL) return F2B_ERR_MEMORY;
+    if (s->role == F2B_SOURCE_IMAGES) return F2B_OK;
+    r->caption = f2b_sprintf(F2B_TAG_DATA, "%.*s", (int)(file - 1 - row), row);
+    return r->caption != NULL ? F2B_OK : F2B_ERR_MEMORY;
 }
 
 static f2b_status read_record(const f2b_source *s, int64_t i, f2b_record *r)
@@ -124,7 +141,7 @@ static f2b_status read_record(const f2b_source *s, int64_t i, f2b_record *r)
     char *row = f2bi_read_range(s->fd, s->paths[0], begin, end, &n);
     if (row == NULL) return f2b_last_status();
     if (n > 0 && row[n - 1] == '\n') row[--n] = '\0';
-    const f2b_status status = take_row(r, row, (size_t)n);
+    const f2b_status status = take_row(s, r, row, (size_t)n);
     f2b_free(row);
     return status;
 }
