@@ -98,8 +98,8 @@ int main(int argc, char **argv)
     };
     const f2b_command command = {
         .name = "f2b-inspect", .options = options, .operands = "FILE|DIR",
-        .summary = "What is in a run, checkpoint, export, PEFT or model folder, safetensors or "
-                   "GGUF file; pictures of what was learned.",
+        .summary = "What is in a run, checkpoint, export, store, PEFT or model folder, safetensors "
+                   "or GGUF file; pictures of what was learned.",
         .notes = "f2b-inspect PATH                               the report\n"
                  "f2b-inspect --lora-norms [--svg FILE] PATH     norms of adapters\n"
                  "f2b-inspect --plot OUT.svg RUN...              losses over each other\n"

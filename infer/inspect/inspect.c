@@ -149,6 +149,7 @@ static kind kind_of_folder(const char *path)
         kind kind;
     } signs[] = {
         { "f2b.json", { "export", f2bi_inspect_export } },
+        { "store.json", { "store", f2bi_inspect_store } },
         { "manifest.json", { "checkpoint", f2bi_inspect_checkpoint } },
         { "state.h5", { "checkpoint", f2bi_inspect_checkpoint } },
         { "checkpoints", { "run", f2bi_inspect_run } },
@@ -171,8 +172,8 @@ static f2b_status kind_of_file(const char *path, kind *out)
     close(fd);
     if (n >= 4 && memcmp(start, "GGUF", 4) == 0) *out = (kind){ "gguf", f2bi_inspect_gguf };
     else if (n >= 8 && memcmp(start, hdf5, 8) == 0)
-        return f2b_fail(F2B_ERR_FORMAT, "%s is an HDF5 file: name the checkpoint's folder that it "
-                        "lies in", path);
+        return f2b_fail(F2B_ERR_FORMAT, "%s is an HDF5 file: name the folder that it lies in, a "
+                        "checkpoint or a store", path);
     else if (n == 9 && start[8] == '{') *out = (kind){ "safetensors", f2bi_inspect_safetensors };
     return F2B_OK;
 }
@@ -187,7 +188,7 @@ static f2b_status find_kind(const char *path, kind *out)
     else F2B_TRY(kind_of_file(path, out));
     if (out->inspect != NULL) return F2B_OK;
     return f2b_fail(F2B_ERR_FORMAT, "%s is not known: neither a run, a checkpoint, an export, a "
-                    "PEFT folder or a model folder, nor a safetensors or GGUF file (by their "
+                    "store, a PEFT folder or a model folder, nor a safetensors or GGUF file (by their "
                     "contents)", path);
 }
 

@@ -1,8 +1,9 @@
 /*
- * What is in a file or folder: a run, one of its checkpoints, an export, a PEFT folder, a model
- * folder, a safetensors or GGUF file. A report is one JSON object, whatever it is about:
+ * What is in a file or folder: a run, one of its checkpoints, an export, a compressed store, a PEFT
+ * folder, a model folder, a safetensors or GGUF file. A report is one JSON object, whatever it is
+ * about:
  *
- *   kind      "run", "checkpoint", "export", "peft", "model", "safetensors", "gguf"
+ *   kind      "run", "checkpoint", "export", "store", "peft", "model", "safetensors", "gguf"
  *   path      as it was given
  *   facts     what it says of itself: step, method, base model, sizes, metadata
  *   totals    {"tensors", "elements", "bytes"}
@@ -24,9 +25,10 @@ typedef struct f2b_inspect_options {
     bool norms;         /* Frobenius norm of every tensor listed: reads them all; null where it is
                            of a type that we do not compute with, a text where it is not finite */
     bool verify;        /* check all there is to check: every checkpoint of a run against its
-                           manifest, tokenizer and pictures' settings of a model. What must be
-                           checked to be read at all (a checkpoint's checksum, an export's
-                           fingerprint, the structure of every file) is checked without it. */
+                           manifest, every byte of a store, tokenizer and pictures' settings of a
+                           model. What must be checked to be read at all (a checkpoint's checksum,
+                           an export's fingerprint, the structure of every file) is checked
+                           without it. */
     int64_t limit;      /* tensors listed; 0: all. Totals are always of all. */
 } f2b_inspect_options;
 

@@ -52,6 +52,7 @@ f2b_status f2bi_inspect_peft(f2bi_report *r) F2B_MUST_USE;
 f2b_status f2bi_inspect_model(f2bi_report *r) F2B_MUST_USE;
 f2b_status f2bi_inspect_safetensors(f2bi_report *r) F2B_MUST_USE;
 f2b_status f2bi_inspect_gguf(f2bi_report *r) F2B_MUST_USE;
+f2b_status f2bi_inspect_store(f2bi_report *r) F2B_MUST_USE;
 
 /** Is there such an entry in the folder? */
 bool f2bi_folder_has(const char *folder, const char *name);
