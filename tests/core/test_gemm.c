@@ -1,5 +1,5 @@
 /* The GEMM: against plain sums, any strides and types, several terms; and its promise that neither
- * rows beside, nor place, nor threads change a bit. */
+ * rows beside, nor place, nor threads change a bit. bf16 in every way that the processor has. */
 #include <math.h>
 #include <omp.h>
 #include <setjmp.h>
@@ -12,6 +12,7 @@
 
 #include "autograd/core/rng.h"
 #include "autograd/device/cpu/gemm.h"
+#include "autograd/device/cpu/products.h"
 
 /* n values in [-1, 1) that bf16 and f16 hold exactly, in the given type. */
 static void *draw(f2b_dtype type, int64_t n, uint64_t stream)
@@ -83,27 +84,71 @@ static void against_plain_sums(void **state)
     }
 }
 
-/* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads. */
-static void a_row_is_its_own(void **state)
+/* Runs `test` once for each way to compute products of bf16 that the processor has. */
+static void each_family(void (*test)(void))
+{
+    for (int f = 0; f < F2B_PRODUCTS_COUNT; f++) {
+        if (!f2b_products_available(f)) continue;
+        assert_int_equal(f2b_products_choose(f2b_products_name(f)), F2B_OK);
+        test();
+    }
+    assert_int_equal(f2b_products_choose(NULL), F2B_OK);
+}
+
+static void plain_sums_of_bf16(void)
+{
+    static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 301 }, { 29, 64, 1025 },
+                                        { 16, 97, 260 }, { 120, 70, 64 }, { 130, 530, 20 },
+                                        { 113, 31, 513 }, { 5, 40, 0 } };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
+        for (int t = 0; t < 4; t++) {
+            check(F2B_BF16, F2B_BF16, F2B_BF16, F2B_F32, M, N, K, t & 1, t & 2, 3, 0, false, false);
+            check(F2B_BF16, F2B_F32, F2B_BF16, F2B_BF16, M, N, K, t & 1, t & 2, 6, t & 1, true, false);
+            check(F2B_BF16, F2B_BF16, F2B_F32, F2B_F32, M, N, K, t & 1, t & 2, 0, -0.5, true, true);
+        }
+        check(F2B_BF16, F2B_F16, F2B_F16, F2B_BF16, M, N, K, false, true, 1, 2, false, true);
+    }
+}
+
+static void against_plain_sums_bf16(void **state)
 {
     (void)state;
-    enum { M = 131, N = 77, K = 600 };
-    float *a = draw(F2B_F32, 3 * M * K, 1), *b = draw(F2B_F32, K * N, 2);
+    each_family(plain_sums_of_bf16);
+}
+
+/* n values that fill the mantissa of f32 (bf16 keeps what it can). */
+static void *draw_rough(f2b_dtype type, int64_t n, uint64_t stream)
+{
+    f2b_rng r = f2b_rng_new(2, F2B_RNG_TEST, stream, 0, 0);
+    char *out = calloc((size_t)n + 1, f2b_dtype_size(type));
+    for (int64_t i = 0; i < n; i++) {
+        const float v = f2b_rng_uniform(&r) - 0.5f;
+        f2b_convert(out + (size_t)i * f2b_dtype_size(type), type, &v, F2B_F32, 1);
+    }
+    return out;
+}
+
+/* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads. */
+static void own_rows(f2b_dtype type)
+{
+    enum { M = 131, N = 77, K = 601 };
+    const size_t size = f2b_dtype_size(type);
+    char *a = draw_rough(type, 3 * M * K, 1), *b = draw_rough(type, K * N, 2);
     float *c = calloc((size_t)3 * M * N, sizeof *c), *one = calloc(N, sizeof *one);
-    for (int64_t i = 0; i < 3 * M * K; i++) a[i] *= 1.0f + 1e-3f * (float)(i % 97);
-    memcpy(a + M * K, a, sizeof *a * M * K);
-    memcpy(a + 2 * M * K, a, sizeof *a * M * K);
+    memcpy(a + size * M * K, a, size * M * K);
+    memcpy(a + size * 2 * M * K, a, size * M * K);
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        const f2b_gemm_term all = { a, F2B_F32, K, 1, b, F2B_F32, 1, K, K, 1.0 };
-        assert_int_equal(f2bi_gemm_f32(3 * M, N, &all, 1, (f2b_gemm_out){ c, F2B_F32, N, 1, 0, NULL, 0 }),
-                         F2B_OK);
+        const f2b_gemm_term all = { a, type, K, 1, b, type, 1, K, K, 1.0 };
+        assert_int_equal(f2bi_gemm(type, 3 * M, N, &all, 1,
+                                   (f2b_gemm_out){ c, F2B_F32, N, 1, 0, NULL, 0 }), F2B_OK);
         assert_memory_equal(c, c + M * N, sizeof *c * M * N);
         assert_memory_equal(c, c + 2 * M * N, sizeof *c * M * N);
         for (int64_t m = 0; m < M; m += 10) {
-            const f2b_gemm_term alone = { a + m * K, F2B_F32, K, 1, b, F2B_F32, 1, K, K, 1.0 };
-            assert_int_equal(f2bi_gemm_f32(1, N, &alone, 1,
-                                           (f2b_gemm_out){ one, F2B_F32, N, 1, 0, NULL, 0 }), F2B_OK);
+            const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, 1, K, K, 1.0 };
+            assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1,
+                                       (f2b_gemm_out){ one, F2B_F32, N, 1, 0, NULL, 0 }), F2B_OK);
             assert_memory_equal(one, c + m * N, sizeof *one * N);
         }
     }
@@ -111,9 +156,79 @@ static void a_row_is_its_own(void **state)
     free(a), free(b), free(c), free(one);
 }
 
+static void own_rows_bf16(void) { own_rows(F2B_BF16); }
+
+static void a_row_is_its_own(void **state)
+{
+    (void)state;
+    own_rows(F2B_F32);
+    each_family(own_rows_bf16);
+}
+
+/* The products that attention makes itself: the same bits as the whole product's. */
+static void blocks_of_bf16(void)
+{
+    enum { M = 23, N = 70, K = 777, LDA = 780 };
+    f2b_bf16 *a = draw_rough(F2B_BF16, M * LDA, 1), *b = draw_rough(F2B_BF16, K * N, 2);
+    f2b_bf16 *packed = calloc((size_t)f2bi_gemm_packed_elements_bf16(K, N), sizeof *packed);
+    float *want = calloc(M * N, sizeof *want), *got = calloc(M * N, sizeof *got);
+    for (int m = 0; m < M; m++) a[m * LDA + K] = 0;
+    const f2b_gemm_term t = { a, F2B_BF16, LDA, 1, b, F2B_BF16, N, 1, K, 1.0 };
+    assert_int_equal(f2bi_gemm_bf16(M, N, &t, 1, (f2b_gemm_out){ want, F2B_F32, N, 1, 0, NULL, 0 }),
+                     F2B_OK);
+    f2bi_gemm_pack_bf16(packed, &t, 0, N);
+    f2bi_gemm_block_bf16(M, N, K, 1, a, LDA, packed, 0, got, N);
+    assert_memory_equal(want, got, sizeof *want * M * N);
+    free(a), free(b), free(packed), free(want), free(got);
+}
+
+static void blocks_alone(void **state)
+{
+    (void)state;
+    each_family(blocks_of_bf16);
+}
+
+/* Infinities and NaN come through; what is too small for a normal f32 may count as nothing. */
+static void specials_of_bf16(void)
+{
+    const float values[3][2] = { { INFINITY, 2 }, { NAN, 1 }, { 1e-39f, 1 } };
+    for (int v = 0; v < 3; v++) {
+        f2b_bf16 a[4], b[4] = { 0 };
+        float c;
+        for (int i = 0; i < 4; i++) a[i] = f2b_f32_to_bf16(1);
+        a[2] = f2b_f32_to_bf16(values[v][0]);
+        b[2] = f2b_f32_to_bf16(values[v][1]);
+        const f2b_gemm_term t = { a, F2B_BF16, 4, 1, b, F2B_BF16, 1, 4, 3, 1.0 };
+        assert_int_equal(f2bi_gemm_bf16(1, 1, &t, 1, (f2b_gemm_out){ &c, F2B_F32, 1, 1, 0, NULL, 0 }),
+                         F2B_OK);
+        if (v == 0) assert_true(isinf(c) && c > 0);
+        if (v == 1) assert_true(isnan(c));
+        if (v == 2) assert_true(c >= 0 && c <= 1.02e-39f);
+    }
+}
+
+static void specials(void **state)
+{
+    (void)state;
+    each_family(specials_of_bf16);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    assert_int_equal(f2b_products_choose("sse"), F2B_ERR_INVALID);
+    assert_int_equal(f2b_products_choose("f32"), F2B_OK);
+    assert_int_equal(f2b_cpu_products(), F2B_PRODUCTS_F32);
+    assert_int_equal(f2b_products_choose(""), F2B_OK);
+    assert_true(f2b_products_available(f2b_cpu_products()));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(against_plain_sums),
-                                        cmocka_unit_test(a_row_is_its_own) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(against_plain_sums), cmocka_unit_test(against_plain_sums_bf16),
+        cmocka_unit_test(a_row_is_its_own), cmocka_unit_test(blocks_alone),
+        cmocka_unit_test(specials), cmocka_unit_test(names),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "autograd/device/cpu/products.h"
 #include "tests/support/check_run.h"
 
 static void check_repeatable(const f2bi_world *w)
@@ -173,22 +174,31 @@ static void check_storage(const f2bi_world *w)
     }
 }
 
+static void check_near(const f2bi_world *w, const char *what, const f2bi_result *want,
+                       f2b_dtype dtype, double tolerance)
+{
+    f2bi_result got;
+    f2bi_run_case(w, (f2bi_setting){ .dtype = dtype }, &got);
+    for (int o = 0; o < want->n_out; o++)
+        f2bi_near(w, what, &got.out[o], &want->out[o], 1, tolerance);
+    for (int i = 0; i < w->c->n_in; i++)
+        f2bi_near(w, what, &got.grad[i], &want->grad[i], 1, tolerance);
+    f2bi_result_free(&got);
+}
+
 static void check_precision(const f2bi_world *w)
 {
-    const double f32 = w->c->f32_tolerance > 0 ? w->c->f32_tolerance : 1e-5;
-    const double bf16 = w->c->bf16_tolerance > 0 ? w->c->bf16_tolerance : 2e-2;
-    const f2b_dtype types[] = { F2B_F32, F2B_BF16 };
-    f2bi_result want, got;
+    f2bi_result want;
     f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F64 }, &want);
-    for (int t = 0; t < 2; t++) {
-        f2bi_run_case(w, (f2bi_setting){ .dtype = types[t] }, &got);
-        const char *what = t == 0 ? "f32 against f64" : "bf16 against f64";
-        for (int o = 0; o < want.n_out; o++)
-            f2bi_near(w, what, &got.out[o], &want.out[o], 1, t == 0 ? f32 : bf16);
-        for (int i = 0; i < w->c->n_in; i++)
-            f2bi_near(w, what, &got.grad[i], &want.grad[i], 1, t == 0 ? f32 : bf16);
-        f2bi_result_free(&got);
+    check_near(w, "f32 against f64", &want, F2B_F32,
+               w->c->f32_tolerance > 0 ? w->c->f32_tolerance : 1e-5);
+    for (int f = 0; f < F2B_PRODUCTS_COUNT; f++) {
+        if (!f2b_products_available(f)) continue;
+        assert_int_equal(f2b_products_choose(f2b_products_name(f)), F2B_OK);
+        check_near(w, "bf16 against f64", &want, F2B_BF16,
+                   w->c->bf16_tolerance > 0 ? w->c->bf16_tolerance : 2e-2);
     }
+    assert_int_equal(f2b_products_choose(NULL), F2B_OK);
     f2bi_result_free(&want);
 }
 

@@ -13,7 +13,8 @@
  *   frozen       each input in turn without gradient: it gets none, the others keep their bits;
  *                all frozen: nothing is recorded;
  *   storage      a frozen parameter stored as bf16, f16 or f32 gives the same bits;
- *   precision    f32 against f64 and bf16 against f64 (outputs and gradients) within rounding;
+ *   precision    f32 against f64 and bf16 against f64 (outputs and gradients) within rounding, bf16
+ *                with each family of products that the processor has;
  *   leaks        not a byte more in use afterwards.
  * Values against numbers from elsewhere, and errors, are the op's own tests: f2b_check_near and
  * f2b_check_error. A case runs on a device of its choice, so that another device joins by adding a

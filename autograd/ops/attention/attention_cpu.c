@@ -19,10 +19,12 @@ f2b_kernel KERNEL(f2bi_attention_forward), KERNEL(f2bi_attention_backward);
 #define EXP exp
 #define PACK f2bi_gemm_pack_f64
 #define GEMM f2bi_gemm_block_f64
+#define PANELS f2bi_gemm_packed_elements_f64
 #else
 #define EXP f2b_expf_fast
 #define PACK f2bi_gemm_pack_f32
 #define GEMM f2bi_gemm_block_f32
+#define PANELS f2bi_gemm_packed_elements_f32
 #endif
 
 enum { BQ = 64 };
@@ -95,7 +97,7 @@ static int64_t most_visible(const view *w, int64_t t0, int64_t rows)
     return most;
 }
 
-static int64_t panels(int64_t k, int64_t N) { return f2bi_gemm_packed_elements(F2B_REAL_DTYPE, k, N); }
+static int64_t panels(int64_t k, int64_t N) { return PANELS(k, N); }
 
 /* Runs task(view, sequence, kv head, this thread's `space` reals, context) for all, on all threads. */
 typedef void task_fn(const view *w, int64_t s, int64_t g, real *space, void *context);

@@ -1,0 +1,235 @@
+/*
+ * One block of C: groups of MR rows by panels of NR columns, sums in registers. What runs inside is
+ * chosen by the type; for bf16 also by the processor (products.h).
+ */
+#include "autograd/device/cpu/gemm_internal.h"
+#include "autograd/device/cpu/products.h"
+
+/* Forces an address into a register of its own, so that 14 row streams need five registers. */
+#if defined(__x86_64__)
+#define IN_REGISTER(p) __asm__ volatile("" : "+r"(p))
+#else
+#define IN_REGISTER(p) (void)(p)
+#endif
+
+typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+/* out[i*NR + j] = sum over steps of A(i) * B(j): i < mr rows of `a`, j < nv*VL columns of the panel. */
+typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb,
+                      real *out);
+
+/* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
+ * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. */
+#define MICRO_BODY(rows_max, LOAD_B, MULTIPLY)                                                    \
+    vec c[rows_max][2];                                                                           \
+    const vec zero = { 0 };                                                                       \
+    _Pragma("GCC unroll 14")                                                                      \
+    for (int i = 0; i < mr; i++) c[i][0] = c[i][1] = zero;                                        \
+    const elem *p[5];                                                                             \
+    _Pragma("GCC unroll 5")                                                                       \
+    for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);                        \
+    for (int64_t l = 0; l < steps; l++, b += ldb) {                                               \
+        LOAD_B                                                                                    \
+        _Pragma("GCC unroll 5")                                                                   \
+        for (int g = 0; g < 5; g++)                                                               \
+            if (3 * g < mr) IN_REGISTER(p[g]);                                                    \
+        _Pragma("GCC unroll 14")                                                                  \
+        for (int i = 0; i < mr; i++) {                                                            \
+            const elem *at = p[i / 3] + (i % 3) * lda;                                            \
+            MULTIPLY                                                                              \
+        }                                                                                         \
+        _Pragma("GCC unroll 5")                                                                   \
+        for (int g = 0; g < 5; g++) p[g] += STEP;                                                 \
+    }                                                                                             \
+    _Pragma("GCC unroll 14")                                                                      \
+    for (int i = 0; i < mr; i++) {                                                                \
+        *(vec *)(out + i * NR) = c[i][0];                                                         \
+        if (nv == 2) *(vec *)(out + i * NR + VL) = c[i][1];                                       \
+    }
+
+/* One function for each number of rows and vectors: PREFIX_<rows>_<vectors>. */
+#define MICRO(PREFIX, TARGET, mr, nv)                                                             \
+    static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
+        int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb, real *out)         \
+    { PREFIX(mr, nv, steps, a, lda, b, ldb, out); }
+#define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
+#define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
+#define NO_TARGET
+#define INLINE_MICRO static inline __attribute__((always_inline)) void
+
+#if defined(F2B_KERNEL_BF16)
+
+typedef uint32_t words __attribute__((vector_size(64), aligned(2), may_alias));
+typedef uint32_t word __attribute__((aligned(2), may_alias));
+
+/* Widened: the two of a pair one after the other, the odd one first. */
+INLINE_MICRO widened(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
+                     const elem *b, int64_t ldb, real *out)
+{
+    MICRO_BODY(MR,
+        const words w0 = *(const words *)b;
+        const words w1 = nv == 2 ? *(const words *)(b + NR) : w0;
+        const vec b0 = (vec)(w0 << 16);
+        const vec b1 = (vec)(w1 << 16);
+        const vec d0 = (vec)(w0 & 0xFFFF0000u);
+        const vec d1 = (vec)(w1 & 0xFFFF0000u);
+    ,
+        const words pair = *(const word *)at - (words){ 0 };
+        const vec x = (vec)(pair << 16);
+        const vec y = (vec)(pair & 0xFFFF0000u);
+        c[i][0] += y * d0;
+        c[i][0] += x * b0;
+        if (nv == 2) c[i][1] += y * d1;
+        if (nv == 2) c[i][1] += x * b1;
+    )
+}
+
+#if defined(__AVX512F__)
+enum { MR_WIDENED = 12 };
+MICROS(widened, NO_TARGET, 1) MICROS(widened, NO_TARGET, 2) MICROS(widened, NO_TARGET, 3)
+MICROS(widened, NO_TARGET, 4) MICROS(widened, NO_TARGET, 5) MICROS(widened, NO_TARGET, 6)
+MICROS(widened, NO_TARGET, 7) MICROS(widened, NO_TARGET, 8) MICROS(widened, NO_TARGET, 9)
+MICROS(widened, NO_TARGET, 10) MICROS(widened, NO_TARGET, 11) MICROS(widened, NO_TARGET, 12)
+static micro_fn *const widened_micros[][2] = {
+    NAMES(widened, 1), NAMES(widened, 2), NAMES(widened, 3), NAMES(widened, 4),
+    NAMES(widened, 5), NAMES(widened, 6), NAMES(widened, 7), NAMES(widened, 8),
+    NAMES(widened, 9), NAMES(widened, 10), NAMES(widened, 11), NAMES(widened, 12),
+};
+#else
+enum { MR_WIDENED = 2 };            /* vectors of 64 bytes are several registers each */
+MICROS(widened, NO_TARGET, 1) MICROS(widened, NO_TARGET, 2)
+static micro_fn *const widened_micros[][2] = { NAMES(widened, 1), NAMES(widened, 2) };
+#endif
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define DOT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+
+/* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
+DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
+                            const elem *b, int64_t ldb, real *out)
+{
+    MICRO_BODY(MR,
+        const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
+        const __m512bh b1 = nv == 2 ? (__m512bh)_mm512_loadu_si512(b + NR) : b0;
+    ,
+        __m512i x = _mm512_set1_epi32((int)*(const word *)at);
+        __asm__("" : "+v"(x));
+        c[i][0] = (vec)_mm512_dpbf16_ps((__m512)c[i][0], (__m512bh)x, b0);
+        if (nv == 2) c[i][1] = (vec)_mm512_dpbf16_ps((__m512)c[i][1], (__m512bh)x, b1);
+    )
+}
+
+MICROS(dot, DOT_TARGET, 1) MICROS(dot, DOT_TARGET, 2) MICROS(dot, DOT_TARGET, 3)
+MICROS(dot, DOT_TARGET, 4) MICROS(dot, DOT_TARGET, 5) MICROS(dot, DOT_TARGET, 6)
+MICROS(dot, DOT_TARGET, 7) MICROS(dot, DOT_TARGET, 8) MICROS(dot, DOT_TARGET, 9)
+MICROS(dot, DOT_TARGET, 10) MICROS(dot, DOT_TARGET, 11) MICROS(dot, DOT_TARGET, 12)
+MICROS(dot, DOT_TARGET, 13) MICROS(dot, DOT_TARGET, 14)
+static micro_fn *const dot_micros[][2] = {
+    NAMES(dot, 1), NAMES(dot, 2), NAMES(dot, 3), NAMES(dot, 4), NAMES(dot, 5), NAMES(dot, 6),
+    NAMES(dot, 7), NAMES(dot, 8), NAMES(dot, 9), NAMES(dot, 10), NAMES(dot, 11), NAMES(dot, 12),
+    NAMES(dot, 13), NAMES(dot, 14),
+};
+#endif
+
+/* The kernels of the family in use, and how many rows they take at most. */
+static micro_fn *const (*micros_in_use(int64_t *most))[2]
+{
+#if defined(__x86_64__)
+    if (f2b_cpu_products() == F2B_PRODUCTS_AVX512_BF16) {
+        *most = MR;
+        return dot_micros;
+    }
+#endif
+    *most = MR_WIDENED;
+    return widened_micros;
+}
+
+#else
+
+INLINE_MICRO fused(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
+                   const elem *b, int64_t ldb, real *out)
+{
+    MICRO_BODY(MR,
+        const vec b0 = *(const vec *)b;
+        const vec b1 = nv == 2 ? *(const vec *)(b + VL) : zero;
+    ,
+        const vec x = *at - zero;
+        c[i][0] += x * b0;
+        if (nv == 2) c[i][1] += x * b1;
+    )
+}
+
+MICROS(fused, NO_TARGET, 1) MICROS(fused, NO_TARGET, 2) MICROS(fused, NO_TARGET, 3)
+MICROS(fused, NO_TARGET, 4) MICROS(fused, NO_TARGET, 5) MICROS(fused, NO_TARGET, 6)
+#if F2BI_VECTOR_BYTES == 64
+MICROS(fused, NO_TARGET, 7) MICROS(fused, NO_TARGET, 8) MICROS(fused, NO_TARGET, 9)
+MICROS(fused, NO_TARGET, 10) MICROS(fused, NO_TARGET, 11) MICROS(fused, NO_TARGET, 12)
+MICROS(fused, NO_TARGET, 13) MICROS(fused, NO_TARGET, 14)
+#endif
+static micro_fn *const fused_micros[][2] = {
+    NAMES(fused, 1), NAMES(fused, 2), NAMES(fused, 3), NAMES(fused, 4), NAMES(fused, 5),
+    NAMES(fused, 6),
+#if F2BI_VECTOR_BYTES == 64
+    NAMES(fused, 7), NAMES(fused, 8), NAMES(fused, 9), NAMES(fused, 10), NAMES(fused, 11),
+    NAMES(fused, 12), NAMES(fused, 13), NAMES(fused, 14),
+#endif
+};
+
+static micro_fn *const (*micros_in_use(int64_t *most))[2]
+{
+    *most = MR;
+    return fused_micros;
+}
+#endif
+
+static inline void add_to_c(const f2bi_block_out *o, const real *acc, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        real *c = o->c + i * o->row;
+        const real *s = acc + i * NR;
+        if (o->col != 1) {
+            for (int64_t j = 0; j < n; j++)
+                c[j * o->col] = (o->beta == 0 ? 0 : o->beta * c[j * o->col]) + o->alpha * s[j]
+                                + (o->bias ? o->bias[j] : 0);
+        } else if (o->beta == 0 && o->bias == NULL) {
+            for (int64_t j = 0; j < n; j++) c[j] = o->alpha * s[j];
+        } else if (o->beta == 0) {
+            for (int64_t j = 0; j < n; j++) c[j] = o->bias[j] + o->alpha * s[j];
+        } else {
+            for (int64_t j = 0; j < n; j++)
+                c[j] = o->beta * c[j] + o->alpha * s[j] + (o->bias ? o->bias[j] : 0);
+        }
+    }
+}
+
+/* Rows are spread evenly over groups of as many as the kernels take. */
+void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, int64_t k, const elem *a, int64_t lda,
+                                 const elem *b, int64_t ldb, int64_t b_panel, f2bi_block_out o)
+{
+    real acc[MR * NR] __attribute__((aligned(64)));
+    int64_t most;
+    micro_fn *const (*micros)[2] = micros_in_use(&most);
+    const int64_t groups = (m + most - 1) / most;
+    for (int64_t j = 0; j < n; j += NR) {
+        const int64_t nj = n - j < NR ? n - j : NR;
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t i = g * m / groups, rows = (g + 1) * m / groups - i;
+            micros[rows - 1][nj > VL]((k + STEP - 1) / STEP, a + i * lda, lda, b + j / NR * b_panel,
+                                      ldb, acc);
+            f2bi_block_out here = o;
+            here.c += i * o.row + j * o.col;
+            if (here.bias) here.bias += j;
+            add_to_c(&here, acc, rows, nj);
+        }
+    }
+}
+
+void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const elem *a, int64_t lda,
+                             const elem *packed, real beta, real *c, int64_t ldc)
+{
+    for (int64_t l = 0; l < k || l == 0; l += KC)
+        KERNEL(f2bi_gemm_block_out)(M, N, k - l < KC ? k - l : KC, a + l, lda, packed + l * NR,
+                                    NR * STEP, f2bi_whole_steps(k) * NR,
+                                    (f2bi_block_out){ c, ldc, 1, alpha, l == 0 ? beta : 1, NULL });
+}

@@ -1,0 +1,176 @@
+/*
+ * Packing of the GEMM's operands into the order in which the kernels read them. Lines come from
+ * gemm_operand.h; here they are only laid out: as they are, or turned over through squares of 16.
+ */
+#include <string.h>
+
+#include "autograd/core/status.h"
+#include "autograd/device/cpu/gemm_internal.h"
+#include "autograd/device/cpu/gemm_operand.h"
+
+enum { SIDE = 16, RUN = 64 };       /* a square, and how much of a line is taken at a time */
+
+#if defined(F2B_KERNEL_BF16)
+typedef uint32_t unit;              /* what is moved as a whole: one element, or a pair along k */
+typedef unit units __attribute__((vector_size(64), aligned(2), may_alias));
+typedef elem halves __attribute__((vector_size(64), aligned(2), may_alias));
+
+/* dst[i*ld + j] = src[j*src_ld + i], 16 x 16 words: four rounds, each swaps blocks of one size. */
+static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t src_ld)
+{
+    units r[SIDE], s[SIDE];
+#define SWAP(to, from, step, lo, hi)                                                              \
+    _Pragma("GCC unroll 16")                                                                      \
+    for (int i = 0; i < SIDE; i++)                                                                \
+        if ((i & (step)) == 0) {                                                                  \
+            to[i] = __builtin_shuffle(from[i], from[i + (step)], (units)lo);                      \
+            to[i + (step)] = __builtin_shuffle(from[i], from[i + (step)], (units)hi);             \
+        }
+#define L(...) { __VA_ARGS__ }
+#pragma GCC unroll 16
+    for (int i = 0; i < SIDE; i++)
+        r[i] = *(const units *)((const char *)src + (size_t)(i * src_ld) * sizeof *src);
+    SWAP(s, r, 8, L(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+         L(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+    SWAP(r, s, 4, L(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+         L(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    SWAP(s, r, 2, L(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+         L(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    SWAP(r, s, 1, L(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+         L(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#pragma GCC unroll 16
+    for (int i = 0; i < SIDE; i++) *(units *)(dst + i * ld) = r[i];
+#undef L
+#undef SWAP
+}
+
+/* Pairs of one line along k; a zero completes the last. */
+static inline void copy_steps(unit *dst, const elem *line, int64_t n)
+{
+    memcpy(dst, line, (size_t)n * sizeof *line);
+    if (n % 2 != 0) ((elem *)dst)[n] = 0;
+}
+
+/* Two lines that are neighbours along k, element by element; a second line that is not there is 0. */
+static inline void zip(unit *dst, const elem *x, const elem *y, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const halves a = *(const halves *)(x + i), zero = { 0 };
+        const halves b = y != NULL ? *(const halves *)(y + i) : zero;
+        *(halves *)((elem *)dst + 2 * i) = __builtin_shuffle(a, b, (halves){
+            0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
+            8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47 });
+        *(halves *)((elem *)dst + 2 * i + 32) = __builtin_shuffle(a, b, (halves){
+            16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+            24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63 });
+    }
+    for (; i < n; i++) dst[i] = (unit)x[i] | (unit)(y != NULL ? y[i] : 0) << 16;
+}
+
+#else
+typedef elem unit;
+
+static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t src_ld)
+{
+    for (int i = 0; i < SIDE; i++)
+#pragma GCC unroll 16
+        for (int j = 0; j < SIDE; j++) dst[i * ld + j] = src[j * src_ld + i];
+}
+
+static inline void copy_steps(unit *dst, const elem *line, int64_t n)
+{
+    memcpy(dst, line, (size_t)n * sizeof *line);
+}
+
+static inline void zip(unit *dst, const elem *x, const elem *y, int64_t n)
+{
+    (void)y;
+    memcpy(dst, x, (size_t)n * sizeof *x);
+}
+#endif
+
+/* dst[i*ld + j] = src[j*src_ld + i] for i < n_i <= RUN, j < n_j <= SIDE; src has SIDE x RUN. */
+static void turn(unit *dst, int64_t ld, const unit *src, int64_t src_ld, int64_t n_i, int64_t n_j)
+{
+    int64_t i = 0;
+    if (n_j == SIDE)
+        for (; i + SIDE <= n_i; i += SIDE) turn_square(dst + i * ld, ld, src + i, src_ld);
+    for (; i < n_i; i++)
+        for (int64_t j = 0; j < n_j; j++) dst[i * ld + j] = src[j * src_ld + i];
+}
+
+/* Lines along k become columns: dst[s*NR + j] is step s of line first + j, n <= NR lines of k. */
+static void turn_lines(unit *dst, const f2bi_operand *o, int64_t first, int64_t n, int64_t k)
+{
+    unit tile[SIDE * RUN];
+    elem space[STEP * RUN];
+    for (int64_t l = 0; l < k; l += STEP * RUN) {
+        const int64_t run = k - l < STEP * RUN ? k - l : STEP * RUN;
+        for (int64_t j0 = 0; j0 < n; j0 += SIDE) {
+            const int64_t nj = n - j0 < SIDE ? n - j0 : SIDE;
+            for (int64_t j = 0; j < nj; j++)
+                copy_steps(tile + j * RUN, f2bi_operand_line(o, first + j0 + j, l, run, space), run);
+            turn(dst + l / STEP * NR + j0, NR, tile, RUN, (run + STEP - 1) / STEP, nj);
+        }
+    }
+}
+
+void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n)
+{
+    const f2bi_operand o = f2bi_operand_b(t);
+    if (n < NR) memset(dst, 0, (size_t)(f2bi_whole_steps(t->k) * NR) * sizeof *dst);
+    if (t->b_col != 1) {
+        turn_lines((unit *)dst, &o, first, n, t->k);
+        return;
+    }
+    elem space[STEP][NR];
+    for (int64_t i = 0; i < t->k; i += STEP) {
+        const elem *x = f2bi_operand_line(&o, i, first, n, space[0]);
+        const elem *y = STEP == 2 && i + 1 < t->k
+                      ? f2bi_operand_line(&o, i + 1, first, n, space[STEP - 1]) : NULL;
+        zip((unit *)(dst + i * NR), x, y, n);
+    }
+}
+
+void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int64_t m, int64_t l0,
+                              int64_t k)
+{
+    const f2bi_operand o = f2bi_operand_a(t);
+    if (t->a_col == 1) {
+        for (int64_t i = 0; i < m; i++) {
+            const elem *line = f2bi_operand_line(&o, m0 + i, l0, k, dst + i * KC);
+            if (line != dst + i * KC) memcpy(dst + i * KC, line, (size_t)k * sizeof *dst);
+            for (int64_t j = k; j < f2bi_whole_steps(k); j++) dst[i * KC + j] = 0;
+        }
+        return;
+    }
+    unit tile[SIDE * RUN];
+    elem space[STEP][RUN];
+    for (int64_t i = 0; i < m; i += RUN) {
+        const int64_t run = m - i < RUN ? m - i : RUN;
+        for (int64_t j0 = 0; j0 < k; j0 += STEP * SIDE) {
+            int64_t nj = 0;
+            for (; nj < SIDE && j0 + nj * STEP < k; nj++) {
+                const int64_t j = j0 + nj * STEP;
+                const elem *x = f2bi_operand_line(&o, l0 + j, m0 + i, run, space[0]);
+                const elem *y = STEP == 2 && j + 1 < k
+                              ? f2bi_operand_line(&o, l0 + j + 1, m0 + i, run, space[STEP - 1]) : NULL;
+                zip(tile + nj * RUN, x, y, run);
+            }
+            turn((unit *)dst + (i * KC + j0) / STEP, KC / STEP, tile, RUN, run, nj);
+        }
+    }
+}
+
+void KERNEL(f2bi_gemm_pack)(elem *packed, const f2b_gemm_term *term, int64_t first, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += NR)
+        KERNEL(f2bi_gemm_pack_panel)(packed + j * f2bi_whole_steps(term->k), term, first + j,
+                                     n - j < NR ? n - j : NR);
+}
+
+int64_t KERNEL(f2bi_gemm_packed_elements)(int64_t k, int64_t N)
+{
+    return (N + NR - 1) / NR * NR * f2bi_whole_steps(k);
+}
