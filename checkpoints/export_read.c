@@ -1,4 +1,5 @@
 /* Reading an export, strictly. See peft.h for the contract. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,22 +7,11 @@
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/export_internal.h"
+#include "checkpoints/file_checksum.h"
 #include "checkpoints/json_internal.h"
 #include "checkpoints/method_internal.h"
-#include "checkpoints/safetensors.h"
 
-enum { MAX_FILES = 4, MAX_INFO_BYTES = 1 << 20 };
-
-struct f2b_export {
-    char *folder, *base_path, *base_fingerprint, *fingerprint;
-    f2b_export_info info;
-    bool has_model;                     /* else the plan has no tensors */
-    f2bi_plan plan;
-    f2b_safetensors *files[MAX_FILES];
-    int n_files;
-    f2b_named_array *tensors;           /* sorted by name; names owned, data in the files */
-    int64_t n, capacity;
-};
+enum { MAX_INFO_BYTES = 1 << 20 };
 
 static bool folder_has(const char *folder, const char *name)
 {
@@ -47,10 +37,13 @@ static char *copy_string(f2bi_json_reader *r, const json_t *object, const char *
 
 static f2b_status read_info(f2b_export *e, const char *path, const json_t *root)
 {
-    static const char *const keys[] = { "format", "version",    "step",
-                                        "method", "base_model", "fingerprint" };
+    static const char *const keys[] = { "format",     "version",     "step",     "method",
+                                        "base_model", "fingerprint", "adapters", "files" };
+    static const char *const forms[] = { "peft", "gguf" };
     f2bi_json_reader r = { path, F2B_OK };
-    f2bi_json_known_keys(&r, root, keys, 6);
+    f2bi_json_known_keys(&r, root, keys, 8);
+    if (f2bi_json_get(root, "adapters"))
+        e->info.form = (f2b_export_form)f2bi_json_choice(&r, root, "adapters", forms, 2);
     const char *format = f2bi_json_string(&r, root, "format", "");
     const int64_t version = f2bi_json_integer(&r, root, "version", 0, 0, INT64_MAX);
     if (strcmp(format, "fwd2bot-export") != 0 || version != 1)
@@ -72,12 +65,38 @@ static f2b_status read_info(f2b_export *e, const char *path, const json_t *root)
     return f2bi_method_read(&e->info.method, method, path);
 }
 
+/* Every file that the manifest names is what it says, and no other is there. */
+static f2b_status check_files(const f2b_export *e, const char *path, const json_t *root)
+{
+    static const char *const names[] = { F2BI_GGUF_FILES };
+    static const char *const keys[] = { "size", "xxh3_128" };
+    const json_t *files = f2bi_json_get(root, "files");
+    f2bi_json_reader r = { path, F2B_OK };
+    f2bi_json_known_keys(&r, files, names, sizeof names / sizeof names[0]);
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && r.status == F2B_OK; ++i) {
+        const json_t *file = f2bi_json_get(files, names[i]);
+        if (!file && folder_has(e->folder, names[i]))
+            f2bi_json_fail(&r, "files lacks %s, which is there", names[i]);
+        if (!file) continue;
+        f2bi_json_known_keys(&r, file, keys, 2);
+        f2b_file_checksum want = { .size = f2bi_json_integer(&r, file, "size", -1, 0, INT64_MAX) };
+        snprintf(want.xxh3_128, sizeof want.xxh3_128, "%s",
+                 f2bi_json_string(&r, file, "xxh3_128", ""));
+        if (r.status != F2B_OK) break;
+        char *full = f2b_path_join(e->folder, names[i]);
+        r.status = full ? f2b_file_checksum_check(full, &want) : f2b_last_status();
+        f2b_free(full);
+    }
+    return r.status;
+}
+
 static f2b_status read_info_file(f2b_export *e)
 {
     char *path = f2b_path_join(e->folder, F2BI_EXPORT_FILE);
     if (!path) return f2b_last_status();
     json_t *root = f2bi_json_load(path, MAX_INFO_BYTES);
-    const f2b_status status = root ? read_info(e, path, root) : f2b_last_status();
+    f2b_status status = root ? read_info(e, path, root) : f2b_last_status();
+    if (status == F2B_OK && e->info.form == F2B_EXPORT_GGUF) status = check_files(e, path, root);
     json_decref(root);
     f2b_free(path);
     return status;
@@ -86,7 +105,7 @@ static f2b_status read_info_file(f2b_export *e)
 /* Open folder/name; the handle belongs to the export. */
 static f2b_safetensors *open_tensors(f2b_export *e, const char *folder, const char *name)
 {
-    F2B_CHECK(e->n_files < MAX_FILES);
+    F2B_CHECK(e->n_files < F2BI_EXPORT_MAX_FILES);
     char *path = f2b_path_join(folder, name);
     f2b_safetensors *file = path ? f2b_safetensors_open(path) : NULL;
     f2b_free(path);
@@ -123,21 +142,30 @@ static f2b_status f32_array(const f2b_safetensors *file, const f2b_safetensor *t
     return F2B_OK;
 }
 
-static f2b_status check_planned(const f2b_export *e, const f2b_safetensors *file, const char *key,
+static f2b_status check_planned(const f2b_export *e, const char *path, const char *key,
                                 const char *name, const f2b_named_array *t)
 {
-    if (!e->has_model) return F2B_OK;
+    if (!e->model) return F2B_OK;
     const f2bi_added *added = f2bi_plan_find(&e->plan, name);
     if (!added)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has no place in this method or model",
-                        f2b_safetensors_path(file), key);
+        return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s has no place in this method or model", path,
+                        key);
     char have[F2B_SHAPE_TEXT], want[F2B_SHAPE_TEXT];
     if (!f2b_shape_equal(t->ndim, t->shape, added->ndim, added->shape))
         return f2b_fail(F2B_ERR_FORMAT,
-                        "%s: tensor %s has the shape %s, the method and model ask for %s",
-                        f2b_safetensors_path(file), key, f2b_shape_text(t->ndim, t->shape, have),
+                        "%s: tensor %s has the shape %s, the method and model ask for %s", path,
+                        key, f2b_shape_text(t->ndim, t->shape, have),
                         f2b_shape_text(added->ndim, added->shape, want));
     return F2B_OK;
+}
+
+f2b_status f2bi_export_add(f2b_export *e, const char *path, const char *key, f2b_named_array t,
+                           char *name)
+{
+    const f2b_status status = check_planned(e, path, key, name, &t);
+    if (status == F2B_OK) return add_tensor(e, t, name);
+    f2b_free(name);
+    return status;
 }
 
 static f2b_status read_adapter_file(f2b_export *e, const f2b_safetensors *file,
@@ -149,12 +177,7 @@ static f2b_status read_adapter_file(f2b_export *e, const f2b_safetensors *file,
         F2B_TRY(f32_array(file, tensor, &t));
         char *name = f2bi_adapter_key_name(tensor->name, adapter, f2b_safetensors_path(file));
         if (!name) return f2b_last_status();
-        const f2b_status status = check_planned(e, file, tensor->name, name, &t);
-        if (status != F2B_OK) {
-            f2b_free(name);
-            return status;
-        }
-        F2B_TRY(add_tensor(e, t, name));
+        F2B_TRY(f2bi_export_add(e, f2b_safetensors_path(file), tensor->name, t, name));
     }
     return F2B_OK;
 }
@@ -170,6 +193,7 @@ static f2b_status check_adapter_config(const f2b_export *e, const char *folder)
 
 static f2b_status read_adapter(f2b_export *e, f2bi_adapter adapter, const char *name)
 {
+    if (e->info.form == F2B_EXPORT_GGUF) return f2bi_gguf_read_adapter(e, adapter, name);
     char *folder = f2b_path_join(e->folder, name);
     if (!folder) return f2b_last_status();
     f2b_status status = check_adapter_config(e, folder);
@@ -178,6 +202,26 @@ static f2b_status read_adapter(f2b_export *e, f2bi_adapter adapter, const char *
     if (status == F2B_OK) status = file ? read_adapter_file(e, file, adapter) : f2b_last_status();
     f2b_free(folder);
     return status;
+}
+
+/* One adapter for both stages lies in two GGUF files of the same tensors. */
+static f2b_status read_shared_gguf(f2b_export *e)
+{
+    F2B_TRY(read_adapter(e, F2BI_ADAPTER_SHARED, "compression"));
+    const int64_t n = e->n;
+    F2B_TRY(read_adapter(e, F2BI_ADAPTER_SHARED, "generation"));
+    bool same = e->n == 2 * n;
+    for (int64_t i = 0; i < n && same; ++i) {
+        const f2b_named_array *a = &e->tensors[i], *b = &e->tensors[n + i];
+        same = strcmp(a->name, b->name) == 0
+            && f2b_shape_equal(a->ndim, a->shape, b->ndim, b->shape)
+            && memcmp(a->data, b->data, (size_t)f2b_named_array_bytes(a)) == 0;
+    }
+    if (!same)
+        return f2b_fail(F2B_ERR_FORMAT, "%s: compression.gguf and generation.gguf differ, but one "
+                        "adapter serves both", e->folder);
+    while (e->n > n) f2b_free((char *)e->tensors[--e->n].name);
+    return F2B_OK;
 }
 
 /* One adapter for both stages lies in both folders; they must not differ. */
@@ -199,6 +243,7 @@ static f2b_status compare_copies(const f2b_export *e)
 
 static f2b_status read_shared(f2b_export *e)
 {
+    if (e->info.form == F2B_EXPORT_GGUF) return read_shared_gguf(e);
     F2B_TRY(read_adapter(e, F2BI_ADAPTER_SHARED, "compression"));
     char *folder = f2b_path_join(e->folder, "generation");
     if (!folder) return f2b_last_status();
@@ -217,7 +262,7 @@ static f2b_status read_plain(f2b_export *e, const char *name, bool planned)
         const f2b_safetensor *tensor = f2b_safetensors_at(file, i);
         f2b_named_array t;
         F2B_TRY(f32_array(file, tensor, &t));
-        if (planned) F2B_TRY(check_planned(e, file, t.name, t.name, &t));
+        if (planned) F2B_TRY(check_planned(e, f2b_safetensors_path(file), t.name, t.name, &t));
         else if (f2bi_plan_find(&e->plan, t.name) || strstr(t.name, ".lora_"))
             return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s belongs into an adapter's folder",
                             f2b_safetensors_path(file), t.name);
@@ -259,7 +304,7 @@ static f2b_status check_complete(f2b_export *e)
 
 static f2b_status read_all(f2b_export *e, const f2b_model_config *model)
 {
-    e->has_model = model != NULL;
+    e->model = model;
     F2B_TRY(read_info_file(e));
     F2B_TRY(f2bi_plan_new(&e->plan, &e->info.method, model));
     const bool *has = e->plan.has;
@@ -268,8 +313,11 @@ static f2b_status read_all(f2b_export *e, const f2b_model_config *model)
         F2B_TRY(read_adapter(e, F2BI_ADAPTER_COMPRESSION, "compression"));
     if (has[F2BI_ADAPTER_GENERATION])
         F2B_TRY(read_adapter(e, F2BI_ADAPTER_GENERATION, "generation"));
-    if (e->info.method.forward != F2B_FORWARD_BASE) F2B_TRY(read_plain(e, F2BI_SUMMARY_FILE, true));
+    if (e->info.method.forward != F2B_FORWARD_BASE)
+        F2B_TRY(e->info.form == F2B_EXPORT_GGUF ? f2bi_gguf_read_summary(e)
+                                                : read_plain(e, F2BI_SUMMARY_FILE, true));
     if (folder_has(e->folder, F2BI_TRAINED_FILE)) F2B_TRY(read_plain(e, F2BI_TRAINED_FILE, false));
+    e->model = NULL;
     return check_complete(e);
 }
 
@@ -289,6 +337,10 @@ void f2b_export_close(f2b_export *e)
     for (int64_t i = 0; i < e->n; ++i) f2b_free((char *)e->tensors[i].name);
     f2b_free(e->tensors);
     for (int i = 0; i < e->n_files; ++i) f2b_safetensors_close(e->files[i]);
+    for (int i = 0; i < e->n_gguf; ++i) {
+        f2b_gguf_close(e->gguf[i]);
+        f2b_free(e->reordered[i]);
+    }
     f2bi_plan_free(&e->plan);
     f2b_free(e->base_path);
     f2b_free(e->base_fingerprint);

@@ -1,25 +1,18 @@
 /* Writing an export. See peft.h for the contract. */
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/export_internal.h"
+#include "checkpoints/file_checksum.h"
 #include "checkpoints/json_internal.h"
 #include "checkpoints/method_internal.h"
-#include "checkpoints/safetensors.h"
 
 static const f2b_text_pair pytorch = { "format", "pt" };
 
-typedef struct writer {
-    const char *folder;                 /* under its temporary name */
-    const f2b_export_info *info;
-    const f2b_model_config *model;
-    const f2b_named_array *tensors;
-    int64_t n;
-    f2bi_plan plan;
-} writer;
+typedef f2bi_export_writer writer;
 
 /* Each tensor that the method adds is there once, with its shape; no adapter beside them. */
 static f2b_status check_tensors(const writer *w)
@@ -79,7 +72,7 @@ static f2b_status collect(const writer *w, f2bi_adapter adapter, f2b_named_array
     for (int64_t i = 0; i < w->n; ++i) {
         const f2bi_added *added = f2bi_plan_find(&w->plan, w->tensors[i].name);
         if (!added || !added->module || added->adapter != adapter) continue;
-        keys[*n] = f2bi_adapter_key(added, w->model);
+        keys[*n] = f2bi_adapter_key(added, w->names);
         if (!keys[*n]) return f2b_last_status();
         out[*n] = w->tensors[i];
         out[*n].name = keys[*n];
@@ -102,17 +95,49 @@ static f2b_status write_adapter_tensors(const writer *w, f2bi_adapter adapter, c
 }
 
 /* The PEFT folder `name` with the adapter's files. */
-static f2b_status write_adapter(const writer *w, f2bi_adapter adapter, const char *name)
+static f2b_status write_peft(const writer *w, f2bi_adapter adapter, const char *name)
 {
     char *folder = f2b_path_join(w->folder, name);
     if (!folder) return f2b_last_status();
-    json_t *config = f2bi_adapter_config(&w->plan, adapter, w->info, w->model);
+    json_t *config = f2bi_adapter_config(&w->plan, adapter, w->info, w->model, w->names);
     f2b_status status = config ? f2b_make_folders(folder) : f2b_last_status();
     if (status == F2B_OK) status = write_json(folder, F2BI_ADAPTER_CONFIG, config);
     if (status == F2B_OK) status = write_adapter_tensors(w, adapter, folder);
     if (status == F2B_OK) status = f2b_sync_path(folder);
     json_decref(config);
     f2b_free(folder);
+    return status;
+}
+
+static f2b_status write_adapter(const writer *w, f2bi_adapter adapter, const char *name)
+{
+    if (w->info->form == F2B_EXPORT_PEFT) return write_peft(w, adapter, name);
+    char file[64];
+    snprintf(file, sizeof file, "%s.gguf", name);
+    return f2bi_gguf_write_adapter(w, adapter, file);
+}
+
+/* {"name": {"size", "xxh3_128"}} of every file that is in the folder. */
+static f2b_status add_checksums(const writer *w, json_t *root)
+{
+    static const char *const names[] = { F2BI_GGUF_FILES };
+    json_t *files = json_object();
+    f2b_status status = F2B_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && status == F2B_OK; ++i) {
+        char *path = f2b_path_join(w->folder, names[i]);
+        f2b_file_checksum sum;
+        if (!path) status = f2b_last_status();
+        else if (access(path, F_OK) == 0) {
+            status = f2b_file_checksum_take(path, &sum);
+            if (status == F2B_OK)
+                json_object_set_new(files, names[i],
+                                    json_pack("{s:I, s:s}", "size", (json_int_t)sum.size,
+                                              "xxh3_128", sum.xxh3_128));
+        }
+        f2b_free(path);
+    }
+    json_object_set_new(root, "adapters", json_string("gguf"));
+    json_object_set_new(root, "files", files);
     return status;
 }
 
@@ -129,11 +154,19 @@ static f2b_status write_info(const writer *w)
     if (root && w->info->base_drawn)
         json_object_set_new(json_object_get(root, "base_model"), "seed",
                             json_integer((json_int_t)w->info->base_seed));
-    const f2b_status status = root
-                                  ? write_json(w->folder, F2BI_EXPORT_FILE, root)
-                                  : f2b_fail(F2B_ERR_INVALID, "the base model's path is not UTF-8");
+    f2b_status status =
+        root ? F2B_OK : f2b_fail(F2B_ERR_INVALID, "the base model's path is not UTF-8");
+    if (status == F2B_OK && w->info->form == F2B_EXPORT_GGUF) status = add_checksums(w, root);
+    if (status == F2B_OK) status = write_json(w->folder, F2BI_EXPORT_FILE, root);
     json_decref(root);
     return status;
+}
+
+static f2b_status write_summary(const writer *w, const f2b_named_array *summary)
+{
+    return w->info->form == F2B_EXPORT_GGUF
+               ? f2bi_gguf_write_summary(w, summary)
+               : write_tensors(w->folder, F2BI_SUMMARY_FILE, summary, 1);
 }
 
 /* Summary tokens in their own file, which llama.cpp's converter must not meet among adapters; all
@@ -147,8 +180,7 @@ static f2b_status write_rest(const writer *w)
     for (int64_t i = 0; i < w->n && status == F2B_OK; ++i) {
         const f2bi_added *added = f2bi_plan_find(&w->plan, w->tensors[i].name);
         if (!added) rest[n++] = w->tensors[i];
-        else if (!added->module)
-            status = write_tensors(w->folder, F2BI_SUMMARY_FILE, &w->tensors[i], 1);
+        else if (!added->module) status = write_summary(w, &w->tensors[i]);
     }
     if (status == F2B_OK && n > 0) status = write_tensors(w->folder, F2BI_TRAINED_FILE, rest, n);
     f2b_free(rest);
@@ -158,6 +190,7 @@ static f2b_status write_rest(const writer *w)
 static f2b_status write_all(const writer *w)
 {
     F2B_TRY(check_tensors(w));
+    if (w->info->form == F2B_EXPORT_GGUF) F2B_TRY(f2bi_gguf_check(w));
     const bool *has = w->plan.has;
     if (has[F2BI_ADAPTER_SHARED]) {
         F2B_TRY(write_adapter(w, F2BI_ADAPTER_SHARED, "compression"));
@@ -192,15 +225,19 @@ static f2b_status read_back(const writer *w)
 
 f2b_status f2b_export_write(const char *folder, const f2b_export_info *info,
                             const f2b_model_config *model, const f2b_named_array *tensors,
-                            int64_t n)
+                            int64_t n, const f2b_export_options *options)
 {
+    static const f2b_export_options defaults;
+    const f2b_export_options *o = options ? options : &defaults;
     F2B_TRY(f2b_folder_check_free(folder, F2BI_EXPORT_FILE));
-    writer w = { .info = info, .model = model, .tensors = tensors, .n = n };
+    writer w = { .info = info, .model = model, .names = o->names, .tensors = tensors, .n = n };
+    F2B_TRY(f2bi_export_names(&w.names, model));
     F2B_TRY(f2bi_plan_new(&w.plan, &info->method, model));
     char *partial = f2b_folder_begin(folder);
     w.folder = partial;
     f2b_status status = partial ? write_all(&w) : f2b_last_status();
     if (status == F2B_OK) status = read_back(&w);
+    if (status == F2B_OK && o->prove) status = o->prove(o->user, partial);
     if (status == F2B_OK) status = f2b_folder_commit(folder);
     if (status != F2B_OK && partial) {
         f2b_error error;

@@ -1,6 +1,6 @@
 /*
  * GGUF files, version 3: read by mapping, nothing copied but names, every rule of the format
- * enforced as llama.cpp's loader does (ggml-org/ggml docs/gguf.md, src/gguf.cpp).
+ * enforced as llama.cpp's loader does (ggml-org/ggml docs/gguf.md, src/gguf.cpp); and written.
  */
 #ifndef F2B_CHECKPOINTS_GGUF_H
 #define F2B_CHECKPOINTS_GGUF_H
@@ -87,5 +87,25 @@ const f2b_gguf_tensor *f2b_gguf_tensor_at(const f2b_gguf *file, int64_t i);
 
 /** A tensor by its name, or NULL (no error is set). */
 const f2b_gguf_tensor *f2b_gguf_tensor_find(const f2b_gguf *file, const char *name);
+
+/** A key to write with its value: a scalar or a text. */
+typedef struct f2b_gguf_pair {
+    const char *key;
+    f2b_gguf_value value;
+} f2b_gguf_pair;
+
+/** Values to write; the text is borrowed. */
+f2b_gguf_value f2b_gguf_text(const char *text);
+f2b_gguf_value f2b_gguf_u32(uint32_t x);
+f2b_gguf_value f2b_gguf_f32(float x);
+
+/**
+ * Write a file with these keys and tensors, in this order, at the default alignment of 32.
+ * tensors  f32, f16, bf16, f64 or i32, of at most 4 dimensions, names of at most 63 bytes.
+ * errors   F2B_ERR_INVALID (a tensor or key that GGUF cannot hold, or one that is there twice: it
+ *          is named), F2B_ERR_IO, F2B_ERR_MEMORY; then `path` is as it was.
+ */
+F2B_MUST_USE f2b_status f2b_gguf_write(const char *path, const f2b_gguf_pair *pairs,
+                                       int64_t n_pairs, const f2b_named_array *tensors, int64_t n);
 
 #endif

@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/gguf_internal.h"
 
-enum { VERSION = 3, DEFAULT_ALIGNMENT = 32, MAX_NAME = 63, MAX_DIMS = 4, MAX_ENTRIES = 1 << 20 };
+enum { VERSION = F2BI_GGUF_VERSION, DEFAULT_ALIGNMENT = F2BI_GGUF_ALIGNMENT };
+enum { MAX_NAME = F2BI_GGUF_MAX_NAME, MAX_DIMS = F2BI_GGUF_MAX_DIMS, MAX_ENTRIES = 1 << 20 };
 /* The fewest bytes that a key with its value, and a tensor's entry, can take. */
 enum { LEAST_PAIR = 8 + 4 + 1, LEAST_TENSOR = 8 + 4 + 4 + 8 };
 
@@ -39,6 +41,16 @@ static const struct {
     { 29, "IQ1_M", 256, 56, -1 },    { 34, "TQ1_0", 256, 54, -1 },  { 35, "TQ2_0", 256, 66, -1 },
     { 39, "MXFP4", 32, 17, -1 },
 };
+
+bool f2bi_gguf_type_number(f2b_dtype dtype, uint32_t *number)
+{
+    for (size_t i = 0; i < sizeof tensor_types / sizeof *tensor_types; i++)
+        if (tensor_types[i].dtype == (int)dtype) {
+            *number = tensor_types[i].number;
+            return true;
+        }
+    return false;
+}
 
 typedef struct pair {
     char *key;                  /* owned */

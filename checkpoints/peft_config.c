@@ -3,7 +3,8 @@
  * (src/peft/tuners/lora/config.py, src/peft/utils/save_and_load.py).
  */
 #include <math.h>
-#include <stdlib.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "autograd/core/alloc.h"
@@ -34,49 +35,70 @@ static json_t *leaf_names(const f2bi_plan *plan, f2bi_adapter adapter, const cha
     return names;
 }
 
+/* Text at the end of another; false where there is no room. */
+static bool append(char *text, int *n, const char *format, ...) F2B_PRINTF(3, 4);
+static bool append(char *text, int *n, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const int more = vsnprintf(text + *n, (size_t)(MAX_REGEX - *n), format, arguments);
+    va_end(arguments);
+    if (more < 0 || more >= MAX_REGEX - *n) return false;
+    *n += more;
+    return true;
+}
+
+/* The beginning of the expression: everything before the leaf names. */
+static bool append_modules(char *text, int *n, bool tower, const f2b_model_config *model,
+                           f2b_export_names names)
+{
+    if (!tower)
+        return append(text, n, "%s", names == F2B_EXPORT_NAMES_LLAMA
+                                         ? "model\\.layers\\.[0-9]+\\.(self_attn|mlp)\\.("
+                                         : ".*language_model.*\\.(");
+    bool ok = append(text, n, ".*vision_tower.*\\.layers\\.(");
+    for (int64_t i = 0; ok && i < model->feature_layer; ++i)
+        ok = append(text, n, "%s%lld", i ? "|" : "", (long long)i);
+    return ok && append(text, n, ")\\..*\\.(");
+}
+
 /*
  * A list entry would match any module whose name ends in it, in the vision tower too (q_proj is in
  * both), so a LLaVA base gets a regular expression over the full name. The tower's also names the
  * layers, as the last ones have no adapter.
  */
 static json_t *target_regex(const f2bi_plan *plan, f2bi_adapter adapter,
-                            const f2b_model_config *model)
+                            const f2b_model_config *model, f2b_export_names names)
 {
-    json_t *names = leaf_names(plan, adapter, "language_model.");
-    const bool tower = json_array_size(names) == 0;
+    json_t *leaves = leaf_names(plan, adapter, "language_model.");
+    const bool tower = json_array_size(leaves) == 0;
     if (tower) {
-        json_decref(names);
-        names = leaf_names(plan, adapter, "vision_tower.");
+        json_decref(leaves);
+        leaves = leaf_names(plan, adapter, "vision_tower.");
     }
     char *text = f2b_alloc_host(MAX_REGEX, F2B_TAG_FILES);
     if (!text) {
-        json_decref(names);
+        json_decref(leaves);
         return NULL;
     }
-    int n = snprintf(text, MAX_REGEX,
-                     tower ? ".*vision_tower.*\\.layers\\.(" : ".*language_model.*\\.(");
-    if (tower) {
-        for (int64_t i = 0; i < model->feature_layer && n < MAX_REGEX; ++i)
-            n += snprintf(text + n, (size_t)(MAX_REGEX - n), "%s%lld", i ? "|" : "", (long long)i);
-        if (n < MAX_REGEX) n += snprintf(text + n, (size_t)(MAX_REGEX - n), ")\\..*\\.(");
-    }
-    for (size_t i = 0; i < json_array_size(names) && n < MAX_REGEX; ++i)
-        n += snprintf(text + n, (size_t)(MAX_REGEX - n), "%s%s", i ? "|" : "",
-                      json_string_value(json_array_get(names, i)));
-    if (n < MAX_REGEX) n += snprintf(text + n, (size_t)(MAX_REGEX - n), ")");
-    json_t *regex = n < MAX_REGEX ? json_string(text) : NULL;
+    int n = 0;
+    bool ok = append_modules(text, &n, tower, model, names);
+    for (size_t i = 0; ok && i < json_array_size(leaves); ++i)
+        ok = append(text, &n, "%s%s", i ? "|" : "", json_string_value(json_array_get(leaves, i)));
+    json_t *regex = ok && append(text, &n, ")") ? json_string(text) : NULL;
     if (!regex)
         (void)f2b_fail(F2B_ERR_INVALID, "the vision tower has too many layers for an export");
     f2b_free(text);
-    json_decref(names);
+    json_decref(leaves);
     return regex;
 }
 
 json_t *f2bi_adapter_config(const f2bi_plan *plan, f2bi_adapter adapter,
-                            const f2b_export_info *info, const f2b_model_config *model)
+                            const f2b_export_info *info, const f2b_model_config *model,
+                            f2b_export_names names)
 {
     const f2b_lora_settings *lora = &info->method.lora;
-    json_t *targets = model->has_vision ? target_regex(plan, adapter, model)
+    json_t *targets = model->has_vision ? target_regex(plan, adapter, model, names)
                                         : leaf_names(plan, adapter, "language_model.");
     if (!targets) return NULL;
     const bool whole = lora->alpha == floor(lora->alpha);
@@ -137,11 +159,32 @@ f2b_status f2bi_adapter_config_check(const char *path, const f2b_method *method)
     return r.status;
 }
 
-char *f2bi_adapter_key(const f2bi_added *added, const f2b_model_config *model)
+f2b_status f2bi_export_names(f2b_export_names *names, const f2b_model_config *model)
 {
-    /* A plain Llama has no `language_model` around it. */
-    const char *module = added->module + (model->has_vision ? 0 : strlen("language_model."));
-    return f2b_sprintf(F2B_TAG_FILES, KEY_PREFIX "%s.lora_%c.weight", module,
+    if (*names == F2B_EXPORT_NAMES_OF_BASE)
+        *names = model->has_vision ? F2B_EXPORT_NAMES_LLAVA : F2B_EXPORT_NAMES_LLAMA;
+    if (model->has_vision || *names == F2B_EXPORT_NAMES_LLAMA) return F2B_OK;
+    return f2b_fail(F2B_ERR_INVALID, "the base is a plain Llama: its modules have no names of a "
+                                     "LLaVA");
+}
+
+char *f2bi_adapter_key(const f2bi_added *added, f2b_export_names names)
+{
+    /* The registry's names are those of LLAVA; the first prefix that fits is replaced. */
+    static const struct { f2b_export_names names; const char *from, *to; } prefixes[] = {
+        { F2B_EXPORT_NAMES_LLAVA_4_52, "language_model.model.", "model.language_model." },
+        { F2B_EXPORT_NAMES_LLAVA_4_52, "vision_tower.", "model.vision_tower." },
+        { F2B_EXPORT_NAMES_LLAMA, "language_model.model.", "model." },
+        { F2B_EXPORT_NAMES_LLAMA, "vision_tower.", "model.vision_tower.vision_tower." },
+    };
+    const char *module = added->module, *prefix = "";
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; ++i) {
+        const size_t n = strlen(prefixes[i].from);
+        if (prefixes[i].names != names || strncmp(module, prefixes[i].from, n) != 0) continue;
+        prefix = prefixes[i].to, module += n;
+        break;
+    }
+    return f2b_sprintf(F2B_TAG_FILES, KEY_PREFIX "%s%s.lora_%c.weight", prefix, module,
                        added->is_b ? 'B' : 'A');
 }
 

@@ -3,48 +3,32 @@
  * {"size":N,"xxh3_128":"32 hex digits"}}}. Every value is compared and no other key is allowed, so
  * that a flipped bit in the manifest itself is found too.
  */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
-#include "checkpoints/file_internal.h"
+#include "checkpoints/file_checksum.h"
 #include "checkpoints/json_internal.h"
 #include "checkpoints/state_internal.h"
 
 #define FORMAT "fwd2bot-checkpoint"
 enum { VERSION = 1, MAX_MANIFEST = 1 << 20 };
 
-/* The file goes to disk while it is hashed from the cache. */
-static f2b_status sync_and_hash(const char *path, int64_t *size, char text[F2BI_HASH_TEXT])
-{
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot open %s", path);
-    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    f2b_status status = f2bi_file_hash(fd, path, 0, 0, size, text);
-    if (status == F2B_OK && fsync(fd) != 0)
-        status = f2b_fail_errno(F2B_ERR_IO, "cannot write %s to disk", path);
-    close(fd);
-    return status;
-}
-
 f2b_status f2bi_manifest_write(const char *folder, int64_t step)
 {
     char *state = f2b_path_join(folder, F2BI_STATE_FILE);
     char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
-    char hash[F2BI_HASH_TEXT];
-    int64_t size = 0;
-    f2b_status status = state && manifest ? sync_and_hash(state, &size, hash) : f2b_last_status();
+    f2b_file_checksum sum = { 0 };
+    f2b_status status = state && manifest ? f2b_file_checksum_take(state, &sum) : f2b_last_status();
     if (status == F2B_OK) {
         char text[512];
         const int n =
             snprintf(text, sizeof text,
                      "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
                      "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
-                     VERSION, step, size, hash);
+                     VERSION, step, sum.size, sum.xxh3_128);
         status = f2b_write_file(manifest, text, (size_t)n);
     }
     f2b_free(state);
@@ -53,8 +37,8 @@ f2b_status f2bi_manifest_write(const char *folder, int64_t step)
 }
 
 typedef struct expected {
-    int64_t step, size;
-    char hash[F2BI_HASH_TEXT];
+    int64_t step;
+    f2b_file_checksum file;
 } expected;
 
 static f2b_status read_manifest(const char *path, expected *out)
@@ -73,38 +57,17 @@ static f2b_status read_manifest(const char *path, expected *out)
     const char *format = f2bi_json_string(&r, root, "format", "");
     const int64_t version = f2bi_json_integer(&r, root, "version", 0, 0, INT64_MAX);
     out->step = f2bi_json_integer(&r, root, "step", -1, 0, INT64_MAX);
-    out->size = f2bi_json_integer(&r, file, "size", -1, 0, INT64_MAX);
+    out->file.size = f2bi_json_integer(&r, file, "size", -1, 0, INT64_MAX);
     const char *hash = f2bi_json_string(&r, file, "xxh3_128", "");
     if (strcmp(format, FORMAT) != 0) f2bi_json_fail(&r, "the manifest's format is not " FORMAT);
     if (version != VERSION)
         f2bi_json_fail(&r, "the manifest's version is %" PRId64 "; this program reads %d", version,
                        VERSION);
-    if (out->step < 0 || out->size < 0 || strlen(hash) != F2BI_HASH_TEXT - 1)
+    if (out->step < 0 || out->file.size < 0 || strlen(hash) != F2B_CHECKSUM_TEXT - 1)
         f2bi_json_fail(&r, "the manifest is damaged: step, size or xxh3_128 is missing");
-    else strcpy(out->hash, hash);
+    else strcpy(out->file.xxh3_128, hash);
     json_decref(root);
     return r.status;
-}
-
-static f2b_status compare_file(const char *path, const expected *want)
-{
-    int64_t size;
-    const int fd = f2bi_file_open(path, &size);
-    if (fd < 0) return f2b_last_status();
-    char hash[F2BI_HASH_TEXT];
-    f2b_status status;
-    if (size != want->size)
-        status = f2b_fail(F2B_ERR_FORMAT, "%s has %lld bytes, its manifest says %" PRId64, path,
-                          (long long)size, want->size);
-    else {
-        status = f2bi_file_hash(fd, path, 0, 0, &size, hash);
-        if (status == F2B_OK && strcmp(hash, want->hash) != 0)
-            status =
-                f2b_fail(F2B_ERR_FORMAT, "%s is damaged: its XXH3-128 is %s, its manifest says %s",
-                         path, hash, want->hash);
-    }
-    close(fd);
-    return status;
 }
 
 f2b_status f2bi_manifest_check(const char *folder, int64_t *step)
@@ -113,7 +76,7 @@ f2b_status f2bi_manifest_check(const char *folder, int64_t *step)
     char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
     expected want;
     f2b_status status = state && manifest ? read_manifest(manifest, &want) : f2b_last_status();
-    if (status == F2B_OK) status = compare_file(state, &want);
+    if (status == F2B_OK) status = f2b_file_checksum_check(state, &want.file);
     if (status == F2B_OK) *step = want.step;
     f2b_free(state);
     f2b_free(manifest);

@@ -9,7 +9,7 @@
 #include "infer/export_model.h"
 
 typedef struct export_options {
-    const char *checkpoint, *format, *out, *model, *vision, *stage;
+    const char *checkpoint, *format, *out, *model, *vision, *stage, *names;
 } export_options;
 
 static f2b_status print(json_t *results)
@@ -21,11 +21,26 @@ static f2b_status print(json_t *results)
     return F2B_OK;
 }
 
-/* Where it lies, and by how much each stage's output changed with it. */
-static f2b_status peft(const export_options *o, f2b_device device)
+static f2b_export_names names_of(const char *word)
 {
+    static const char *const words[] = { [F2B_EXPORT_NAMES_LLAVA] = "llava",
+                                         [F2B_EXPORT_NAMES_LLAVA_4_52] = "llava-4.52",
+                                         [F2B_EXPORT_NAMES_LLAMA] = "llama" };
+    for (int i = F2B_EXPORT_NAMES_LLAVA; word != NULL && i <= F2B_EXPORT_NAMES_LLAMA; i++)
+        if (strcmp(word, words[i]) == 0) return (f2b_export_names)i;
+    return F2B_EXPORT_NAMES_OF_BASE;
+}
+
+/* Where it lies, and by how much each stage's output changed with it. */
+static f2b_status adapters(const export_options *o, f2b_device device)
+{
+    const f2b_export_model_options export = {
+        .from = o->checkpoint, .to = o->out, .model = o->model, .vision = o->vision,
+        .form = strcmp(o->format, "gguf") == 0 ? F2B_EXPORT_GGUF : F2B_EXPORT_PEFT,
+        .names = names_of(o->names), .device = device,
+    };
     f2b_export_proof proof;
-    F2B_TRY(f2b_export_model(o->checkpoint, o->out, o->model, o->vision, device, &proof));
+    F2B_TRY(f2b_export_model(&export, &proof));
     return print(json_pack("{s:s, s:I, s:{s:f, s:f}}", "out", o->out, "tensors",
                            (json_int_t)proof.tensors, "changes", "compression", proof.compression,
                            "generation", proof.generation));
@@ -33,30 +48,46 @@ static f2b_status peft(const export_options *o, f2b_device device)
 
 static f2b_status merged(const export_options *o)
 {
-    const f2b_stage stage = strcmp(o->stage, "compression") == 0 ? F2B_STAGE_COMPRESSION
-                            : strcmp(o->stage, "generation") == 0 ? F2B_STAGE_GENERATION
-                                                                  : F2B_STAGE_NONE;
+    const f2b_stage stage = o->stage == NULL || strcmp(o->stage, "none") == 0 ? F2B_STAGE_NONE
+                            : strcmp(o->stage, "compression") == 0 ? F2B_STAGE_COMPRESSION
+                                                                   : F2B_STAGE_GENERATION;
     const f2b_merge_options merge = { .from = o->checkpoint, .to = o->out, .model = o->model,
                                       .vision = o->vision, .stage = stage };
     f2b_merge_result result;
     F2B_TRY(f2b_export_merged(&merge, &result));
-    return print(json_pack("{s:s, s:I, s:I, s:I, s:f}", "out", o->out, "tensors",
+    return print(json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "out", o->out, "tensors",
                            (json_int_t)result.tensors, "merged", (json_int_t)result.merged, "files",
-                           (json_int_t)result.files, "change", result.change));
+                           (json_int_t)result.files, "change", result.change, "output",
+                           result.output, "rounding", result.rounding));
+}
+
+static f2b_status run(const export_options *o, f2b_device device)
+{
+    if (o->stage != NULL && strcmp(o->format, "merged") != 0)
+        return f2b_fail(F2B_ERR_USAGE, "--format %s has both stages and takes no --stage",
+                        o->format);
+    if (o->names != NULL && strcmp(o->format, "peft") != 0)
+        return f2b_fail(F2B_ERR_USAGE, "--format %s has names of its own and takes no --names",
+                        o->format);
+    return strcmp(o->format, "merged") == 0 ? merged(o) : adapters(o, device);
 }
 
 int main(int argc, char **argv)
 {
-    export_options o = { .stage = "none" };
+    export_options o = { 0 };
     const f2b_option options[] = {
         { "checkpoint", "DIR", F2B_OPTION_TEXT, &o.checkpoint, "a run or one of its checkpoints",
           .required = true },
-        { "format", "peft|merged", F2B_OPTION_CHOICE, &o.format,
-          "adapters for Hugging Face PEFT, or a whole Hugging Face folder", .required = true },
+        { "format", "peft|gguf|merged", F2B_OPTION_CHOICE, &o.format,
+          "adapters for Hugging Face PEFT or for llama.cpp, or a whole Hugging Face folder",
+          .required = true },
         { "out", "DIR", F2B_OPTION_TEXT, &o.out, "folder to write; an earlier export is replaced",
           .required = true },
         { "stage", "none|compression|generation", F2B_OPTION_CHOICE, &o.stage,
-          "merged: whose adapter goes into the weights" },
+          "merged: whose adapter goes into the weights (none)" },
+        { "names", "llava|llava-4.52|llama", F2B_OPTION_CHOICE, &o.names,
+          "peft: how keys name the base's modules (llava, which peft converts for any version of "
+          "transformers; llama where the base has no tower, and for haotian-liu's LLaVA class)" },
         { "model", "DIR", F2B_OPTION_TEXT, &o.model, "base model, where the run's has moved" },
         { "vision-path", "DIR", F2B_OPTION_TEXT, &o.vision, "CLIP folder of a base without tower" },
         { 0 },
@@ -67,14 +98,16 @@ int main(int argc, char **argv)
                    "changes what the model computes.",
         .notes = "peft: DIR/compression and DIR/generation are PEFT folders; beside them lie f2b.json,\n"
                  "summary_tokens.safetensors and, where more was trained, trained.safetensors.\n"
+                 "gguf: DIR/compression.gguf and DIR/generation.gguf are LoRA adapters for a base that\n"
+                 "llama.cpp converted; summary_tokens.gguf and f2b.json lie beside them.\n"
                  "merged: DIR is a model folder (config, tokenizer, safetensors), for model.path of\n"
                  "another run or for other tools.\n"
-                 "DIR is made, or takes the place of an earlier export of the same format; a\n"
-                 "folder with anything else in it is refused.\n",
+                 "DIR is made, or takes the place of an earlier export (a merged one of a merged\n"
+                 "one); a folder with anything else in it is refused. Nothing is put in place that\n"
+                 "did not prove itself.\n",
     };
     f2b_arguments arguments;
     int exit_code;
     if (!f2b_options_parse(&command, argc, argv, &arguments, &exit_code)) return exit_code;
-    return f2b_exit_with(command.name, strcmp(o.format, "peft") == 0 ? peft(&o, arguments.device)
-                                                                     : merged(&o));
+    return f2b_exit_with(command.name, run(&o, arguments.device));
 }

@@ -2,134 +2,15 @@
  * Exports: what each form of the method writes, the keys PEFT expects, and everything that must be
  * refused: tensors missing, too many or misshapen, foreign settings, flipped bits.
  *
- * `test_export write FOLDER MODEL_FOLDER WORD` writes an export of the method that WORD names with
- * values made from the tensors' names, for test_export_peft.py.
+ * `test_export write FOLDER MODEL_FOLDER WORD [gguf|llava|llava-4.52|llama]` writes an export of the
+ * method that WORD names, for llama.cpp or with these names of PEFT, with values made from the
+ * tensors' names: for test_export_peft.py and test_export_gguf.py.
  */
-#include "tests/checkpoints/fixtures.h"
+#include "tests/checkpoints/export_fixture.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "checkpoints/export_internal.h"
 #include "checkpoints/model_folder.h"
-#include "checkpoints/safetensors.h"
-
-enum { MAX_TENSORS = 512 };
-
-static const f2b_model_config llava = {
-    .text = { .hidden = 8,
-              .intermediate = 12,
-              .layers = 2,
-              .heads = 4,
-              .kv_heads = 2,
-              .head_dim = 2,
-              .vocab = 10 },
-    .has_vision = true,
-    .vision = { .hidden = 6,
-                .intermediate = 7,
-                .layers = 3,
-                .heads = 2,
-                .patch = 14,
-                .image_size = 28 },
-    .feature_layer = 2,
-};
-
-typedef struct export_fixture {
-    f2b_export_info info;
-    f2bi_plan plan;
-    f2b_named_array tensors[MAX_TENSORS];
-    float *data[MAX_TENSORS];
-    int64_t n;
-} export_fixture;
-
-/* FNV-1a of the name, then a step per element: easily repeated in Python. */
-static void add_tensor(export_fixture *f, const char *name, int ndim, const int64_t *shape)
-{
-    f2b_named_array *t = &f->tensors[f->n];
-    *t = (f2b_named_array){ .name = name, .dtype = F2B_F32, .ndim = ndim };
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    const int64_t count = f2b_named_array_count(t);
-    float *data = f2b_alloc_host((size_t)count * 4, F2B_TAG_OTHER);
-    uint32_t hash = 2166136261u;
-    for (const char *p = name; *p; ++p) hash = (hash ^ (uint8_t)*p) * 16777619u;
-    for (int64_t i = 0; i < count; ++i)
-        data[i] = (float)((hash + (uint32_t)i * 2654435761u) >> 8) / 16777216.0f - 0.5f;
-    f->data[f->n++] = data;
-    t->data = data;
-}
-
-static void make_export(export_fixture *f, const char *word, const f2b_model_config *model)
-{
-    *f = (export_fixture){ .info = { .base_path = "models/base", .base_fingerprint = "xxh3:1",
-                                     .step = 7 } };
-    f->info.method = (f2b_method){
-        .tokens = 4, .prompt = "Summarize.", .temperature = 0.02,
-        .lora = { .r = 3, .alpha = 6, .dropout = 0.05, .targets = (1u << F2B_LORA_TARGETS) - 1 } };
-    f2b_method *m = &f->info.method;
-    if (strcmp(word, "shared") == 0) m->adapters = F2B_ADAPTERS_SINGLE;
-    if (strcmp(word, "single") == 0) m->forward = F2B_FORWARD_SINGLE;
-    if (strcmp(word, "base") == 0) m->forward = F2B_FORWARD_BASE;
-    if (strcmp(word, "full") == 0) m->language_model = F2B_LANGUAGE_MODEL_FULL;
-    if (strcmp(word, "few") == 0) m->lora.targets = 1u << F2B_LORA_Q | 1u << F2B_LORA_DOWN;
-    assert_ok(f2bi_plan_new(&f->plan, m, model));
-    for (int64_t i = 0; i < f->plan.n; ++i)
-        add_tensor(f, f->plan.items[i].name, f->plan.items[i].ndim, f->plan.items[i].shape);
-    if (strcmp(word, "full") == 0)
-        add_tensor(f, "language_model.model.norm.weight", 1, (int64_t[]){ model->text.hidden });
-    if (strcmp(word, "shared") == 0) add_tensor(f, "log_temperature", 1, (int64_t[]){ 1 });
-}
-
-static void free_export(export_fixture *f)
-{
-    for (int64_t i = 0; i < f->n; ++i) f2b_free(f->data[i]);
-    f2bi_plan_free(&f->plan);
-}
-
-static f2b_status write_export(const export_fixture *f, const char *folder,
-                               const f2b_model_config *model)
-{
-    return f2b_export_write(folder, &f->info, model, f->tensors, f->n);
-}
-
-static void assert_export_is(const char *folder, const export_fixture *f,
-                             const f2b_model_config *model)
-{
-    f2b_export *file = f2b_export_open(folder, model);
-    if (!file) fail_msg("%s", f2b_last_error());
-    assert_int_equal(f2b_export_count(file), f->n);
-    for (int64_t i = 0; i < f->n; ++i) {
-        const f2b_named_array *t = f2b_export_find(file, f->tensors[i].name);
-        assert_non_null(t);
-        assert_memory_equal(t->data, f->tensors[i].data, (size_t)f2b_named_array_bytes(t));
-    }
-    const f2b_export_info *info = f2b_export_get_info(file);
-    assert_int_equal(info->step, 7);
-    assert_int_equal(info->method.forward, f->info.method.forward);
-    assert_string_equal(info->base_fingerprint, "xxh3:1");
-    char fingerprint[F2B_FINGERPRINT_BYTES];
-    assert_ok(f2b_fingerprint_tensors(f->tensors, f->n, fingerprint));
-    assert_string_equal(info->fingerprint, fingerprint);
-    f2b_export_close(file);
-}
-
-static void assert_key(const char *file_name, const char *key, int64_t rows, int64_t columns)
-{
-    f2b_safetensors *file = f2b_safetensors_open(in_temp(file_name));
-    if (!file) fail_msg("%s", f2b_last_error());
-    const f2b_safetensor *t = f2b_safetensors_find(file, key);
-    if (!t) fail_msg("%s has no %s", file_name, key);
-    assert_int_equal(t->shape[0], rows);
-    assert_int_equal(t->shape[1], columns);
-    assert_string_equal(f2b_safetensors_metadata(file, "format"), "pt");
-    f2b_safetensors_close(file);
-}
-
-static void assert_text(const char *file_name, const char *piece)
-{
-    char *text = read_bytes(in_temp(file_name), NULL);
-    if (!strstr(text, piece)) fail_msg("%s lacks %s: %s", file_name, piece, text);
-    f2b_free(text);
-}
 
 static void each_form_of_the_method(void **state)
 {
@@ -244,19 +125,67 @@ static void wrong_tensors_are_not_exported(void **state)
     free_export(&f);
 }
 
-/* Replace the first `from` in a file; the lengths are equal where the file is binary. */
-static void replace(const char *file_name, const char *from, const char *to)
+static f2b_status refuse(void *user, const char *folder)
 {
-    int64_t n;
-    char *text = read_bytes(in_temp(file_name), &n);
-    char *place = memmem(text, (size_t)n, from, strlen(from));
-    if (!place) fail_msg("%s lacks %s", file_name, from);
-    FILE *out = fopen(in_temp(file_name), "wb");
-    fwrite(text, 1, (size_t)(place - text), out);
-    fputs(to, out);
-    fwrite(place + strlen(from), 1, (size_t)(text + n - place) - strlen(from), out);
-    assert_int_equal(fclose(out), 0);
-    f2b_free(text);
+    assert_true(f2b_export_is_one(folder));
+    return f2b_fail(F2B_ERR_INVALID, "it does nothing, says %s", (const char *)user);
+}
+
+static void what_does_not_prove_itself_is_not_put_in_place(void **state)
+{
+    (void)state;
+    export_fixture f;
+    make_export(&f, "few", &llava);
+    const f2b_export_options o = { .prove = refuse, .user = "the test" };
+    assert_int_equal(f2b_export_write(in_temp("out"), &f.info, &llava, f.tensors, f.n, &o),
+                     F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "it does nothing, says the test", "");
+    assert_there("out", false);
+    assert_there("out.partial", false);
+    assert_ok(write_export(&f, in_temp("out"), &llava));        /* an earlier one stays */
+    assert_int_equal(f2b_export_write(in_temp("out"), &f.info, &llava, f.tensors, f.n, &o),
+                     F2B_ERR_INVALID);
+    assert_export_is(in_temp("out"), &f, &llava);
+    free_export(&f);
+}
+
+static void keys_by_the_names_of_the_base(void **state)
+{
+    (void)state;
+    static const struct { f2b_export_names names; const char *language, *tower, *targets; } all[] = {
+        { F2B_EXPORT_NAMES_LLAVA, "language_model.model.", "vision_tower.",
+          "\".*language_model.*\\\\.(" },
+        { F2B_EXPORT_NAMES_LLAVA_4_52, "model.language_model.", "model.vision_tower.",
+          "\".*language_model.*\\\\.(" },
+        { F2B_EXPORT_NAMES_LLAMA, "model.", "model.vision_tower.vision_tower.",
+          "\"model\\\\.layers\\\\.[0-9]+\\\\.(self_attn|mlp)\\\\.(" },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
+        export_fixture f;
+        char key[256];
+        const f2b_export_options o = { .names = all[i].names };
+        make_export(&f, "single", &llava);
+        assert_ok(f2b_export_write(in_temp("out"), &f.info, &llava, f.tensors, f.n, &o));
+        snprintf(key, sizeof key, "base_model.model.%slayers.1.mlp.up_proj.lora_A.weight",
+                 all[i].language);
+        assert_key("out/generation/adapter_model.safetensors", key, 3, 8);
+        snprintf(key, sizeof key,
+                 "base_model.model.%svision_model.encoder.layers.0.self_attn.q_proj.lora_B.weight",
+                 all[i].tower);
+        assert_key("out/compression/adapter_model.safetensors", key, 6, 3);
+        assert_text("out/generation/adapter_config.json", all[i].targets);
+        assert_export_is(in_temp("out"), &f, &llava);
+        free_export(&f);
+    }
+    f2b_model_config llama = llava;
+    llama.has_vision = false;
+    export_fixture f;
+    const f2b_export_options o = { .names = F2B_EXPORT_NAMES_LLAVA };
+    make_export(&f, "stage", &llama);
+    assert_int_equal(f2b_export_write(in_temp("no"), &f.info, &llama, f.tensors, f.n, &o),
+                     F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "plain Llama", "");
+    free_export(&f);
 }
 
 static void changed_exports_are_refused(void **state)
@@ -320,8 +249,13 @@ static void changed_exports_are_refused(void **state)
     free_export(&f);
 }
 
-static int write_for_python(const char *folder, const char *model_folder, const char *word)
+static int write_for_python(const char *folder, const char *model_folder, const char *word,
+                            const char *form)
 {
+    static const char *const names[] = { "", "llava", "llava-4.52", "llama" };
+    f2b_export_options o = { 0 };
+    for (int i = 1; i < 4; ++i)
+        if (strcmp(form, names[i]) == 0) o.names = (f2b_export_names)i;
     f2b_model_folder *model = f2b_model_folder_open(model_folder, NULL);
     if (!model) {
         fprintf(stderr, "%s\n", f2b_last_error());
@@ -329,7 +263,9 @@ static int write_for_python(const char *folder, const char *model_folder, const 
     }
     static export_fixture f;
     make_export(&f, word, f2b_model_folder_config(model));
-    const f2b_status status = write_export(&f, folder, f2b_model_folder_config(model));
+    if (strcmp(form, "gguf") == 0) f.info.form = F2B_EXPORT_GGUF;
+    const f2b_status status = f2b_export_write(folder, &f.info, f2b_model_folder_config(model),
+                                               f.tensors, f.n, &o);
     if (status != F2B_OK) fprintf(stderr, "%s\n", f2b_last_error());
     free_export(&f);
     f2b_model_folder_close(model);
@@ -338,11 +274,13 @@ static int write_for_python(const char *folder, const char *model_folder, const 
 
 int main(int argc, char **argv)
 {
-    if (argc == 5 && strcmp(argv[1], "write") == 0)
-        return write_for_python(argv[2], argv[3], argv[4]);
+    if (argc >= 5 && strcmp(argv[1], "write") == 0)
+        return write_for_python(argv[2], argv[3], argv[4], argc > 5 ? argv[5] : "");
     const struct CMUnitTest tests[] = {
         F2B_CKPT_TEST(each_form_of_the_method), F2B_CKPT_TEST(keys_and_settings_as_peft_reads_them),
         F2B_CKPT_TEST(wrong_tensors_are_not_exported), F2B_CKPT_TEST(changed_exports_are_refused),
+        F2B_CKPT_TEST(what_does_not_prove_itself_is_not_put_in_place),
+        F2B_CKPT_TEST(keys_by_the_names_of_the_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* The GGUF reader: what a file holds, and every way in which one can lie. */
 #include "tests/checkpoints/fixtures.h"
 
+#include <unistd.h>
+
 #include "checkpoints/gguf.h"
 
 /* A file in the making. */
@@ -232,11 +234,81 @@ static void test_lies(void **state)
     assert_int_equal(f2b_last_status(), F2B_ERR_IO);
 }
 
+/* ---- Writing ---- */
+
+static void test_written_and_read(void **state)
+{
+    (void)state;
+    const f2b_gguf_pair pairs[] = {
+        { "text", f2b_gguf_text("llama") }, { "u32", f2b_gguf_u32(7) },
+        { "f32", f2b_gguf_f32(0.25f) },
+        { "i8", { .type = F2B_GGUF_I8, .as.i = -3 } },
+        { "i64", { .type = F2B_GGUF_I64, .as.i = INT64_MIN } },
+        { "bool", { .type = F2B_GGUF_BOOL, .as.u = 1 } },
+        { "f64", { .type = F2B_GGUF_F64, .as.f = 0.1 } },
+        { "u16", { .type = F2B_GGUF_U16, .as.u = 65535 } },
+    };
+    const float a[6] = { 1, 2, 3, 4, 5, 6 };
+    const uint16_t b[3] = { 7, 8, 9 };
+    const int32_t c = -11;
+    const f2b_named_array tensors[] = {
+        { "a", F2B_F32, 2, { 2, 3 }, a }, { "b", F2B_BF16, 1, { 3 }, b },
+        { "none", F2B_F16, 2, { 0, 4 }, b }, { "c", F2B_I32, 0, { 0 }, &c },
+    };
+    assert_int_equal(f2b_gguf_write(in_temp("x.gguf"), pairs, 8, tensors, 4), F2B_OK);
+    f2b_gguf *f = f2b_gguf_open(in_temp("x.gguf"));
+    if (!f) fail_msg("%s", f2b_last_error());
+    assert_int_equal(f2b_gguf_keys(f), 8);
+    assert_memory_equal(f2b_gguf_find(f, "text")->as.text.bytes, "llama", 5);
+    assert_int_equal(f2b_gguf_find(f, "u32")->as.u, 7);
+    assert_true(f2b_gguf_find(f, "f32")->as.f == 0.25);
+    assert_int_equal(f2b_gguf_find(f, "i8")->as.i, -3);
+    assert_true(f2b_gguf_find(f, "i64")->as.i == INT64_MIN);
+    assert_int_equal(f2b_gguf_find(f, "bool")->as.u, 1);
+    assert_true(f2b_gguf_find(f, "f64")->as.f == 0.1);
+    assert_int_equal(f2b_gguf_find(f, "u16")->as.u, 65535);
+    assert_int_equal(f2b_gguf_tensors(f), 4);
+    for (int i = 0; i < 4; i++) {
+        const f2b_gguf_tensor *t = f2b_gguf_tensor_at(f, i);
+        assert_string_equal(t->name, tensors[i].name);
+        assert_int_equal(t->dtype, tensors[i].dtype);
+        assert_true(f2b_shape_equal(t->ndim, t->shape, tensors[i].ndim, tensors[i].shape));
+        assert_memory_equal(t->data, tensors[i].data, (size_t)t->bytes);
+    }
+    f2b_gguf_close(f);
+}
+
+static void test_what_gguf_cannot_hold(void **state)
+{
+    (void)state;
+    char name[65] = "";
+    memset(name, 'x', 64);
+    const float a[1] = { 1 };
+    const f2b_named_array good = { "a", F2B_F32, 1, { 1 }, a };
+    f2b_named_array bad[3] = { good, good, good };
+    bad[0].name = name, bad[1].ndim = 5, bad[2].dtype = F2B_U8;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(f2b_gguf_write(in_temp("x.gguf"), NULL, 0, &bad[i], 1), F2B_ERR_INVALID);
+        assert_failed(F2B_ERR_INVALID, "does not fit", bad[i].name);
+    }
+    const f2b_named_array twice[2] = { good, good };
+    assert_int_equal(f2b_gguf_write(in_temp("x.gguf"), NULL, 0, twice, 2), F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "two tensors are named a", "");
+    const f2b_gguf_pair keys[2] = { { "k", f2b_gguf_u32(1) }, { "k", f2b_gguf_u32(2) } };
+    assert_int_equal(f2b_gguf_write(in_temp("x.gguf"), keys, 2, &good, 1), F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "key k is there twice", "");
+    const f2b_gguf_pair array = { "k", { .type = F2B_GGUF_ARRAY } };
+    assert_int_equal(f2b_gguf_write(in_temp("x.gguf"), &array, 1, &good, 1), F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "key k is no scalar", "");
+    assert_int_equal(access(in_temp("x.gguf"), F_OK), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         F2B_CKPT_TEST(test_contents), F2B_CKPT_TEST(test_cut_anywhere),
         F2B_CKPT_TEST(test_any_byte), F2B_CKPT_TEST(test_lies),
+        F2B_CKPT_TEST(test_written_and_read), F2B_CKPT_TEST(test_what_gguf_cannot_hold),
     };
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

@@ -116,5 +116,19 @@ int main(int argc, char **argv)
     MUST(f2b_generate(m, &item, 1, compressed.tokens, &g, &answer) == F2B_OK);
     put_ids("answer", answer.ids, answer.n);
     MUST(f2b_safetensors_write(argv[5], arrays, n_arrays, NULL, 0) == F2B_OK);
+    f2b_ids_free(&answer);
+    f2b_tape_free(tape);
+    f2b_compressed_clear(&compressed);
+    f2b_compressed_clear(&caption);
+    const f2b_sequence sequences[] = { image_prompt, caption_prompt, question };
+    for (int i = 0; i < 3; i++) {
+        f2b_free(sequences[i].ids);
+        f2b_free(sequences[i].labels);
+    }
+    f2b_free(text);
+    f2b_image_free(&image);
+    free(pixels);
+    free(normalised);
+    f2b_trained_model_close(t);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "checkpoints/method_json.h"
 #include "checkpoints/safetensors.h"
 #include "checkpoints/trained_tensors.h"
+#include "infer/export_model.h"
 #include "nn/model.h"
 
 static inline f2b_named_array array_of(const f2b_tensor *t)
@@ -71,6 +72,12 @@ static inline f2b_status make_run(const char *base, const char *run, const f2b_m
     f2b_model_free(model);
     f2b_model_folder_close(folder);
     return status;
+}
+
+static inline f2b_status export_run(const char *run, const char *to, f2b_export_proof *proof)
+{
+    const f2b_export_model_options o = { .from = run, .to = to, .device = F2B_HOST };
+    return f2b_export_model(&o, proof);
 }
 
 /* Give a folder that has a config.json alone random weights. */

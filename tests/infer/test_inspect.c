@@ -26,7 +26,7 @@ static int make_world(void **state)
         make_weights(base, in_temp("model/model.safetensors")) != F2B_OK ||
         make_run(base, in_temp("run"), &method, 4, false, false) != F2B_OK)
         return -1;
-    return f2b_export_model(in_temp("run"), in_temp("export"), NULL, NULL, F2B_HOST, &proof) ==
+    return export_run(in_temp("run"), in_temp("export"), &proof) ==
                    F2B_OK ? 0 : -1;
 }
 

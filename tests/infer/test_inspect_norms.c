@@ -100,7 +100,7 @@ static void test_export(void **state)
     const f2b_method method = method_of(F2B_FORWARD_DOUBLE, F2B_ADAPTERS_STAGE, 6);
     f2b_export_proof proof;
     assert_ok(make_run(base, in_temp("run"), &method, 3, false, false));
-    assert_ok(f2b_export_model(in_temp("run"), in_temp("export"), NULL, NULL, F2B_HOST, &proof));
+    assert_ok(export_run(in_temp("run"), in_temp("export"), &proof));
     f2b_lora_norms a = { 0 }, b = { 0 };
     assert_ok(f2b_lora_norms_read(in_temp("run"), NULL, NULL, &a));
     assert_ok(f2b_lora_norms_read(in_temp("export"), NULL, NULL, &b));

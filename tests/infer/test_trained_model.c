@@ -1,6 +1,8 @@
 /* Opening runs and exports: every tensor in its place; what does not belong together is refused. */
 #include "tests/checkpoints/fixtures.h"
 
+#include <unistd.h>
+
 #include "data/toy/toy.h"
 #include "infer/export_merged.h"
 #include "infer/export_model.h"
@@ -70,7 +72,7 @@ static void test_run_checkpoint_and_export(void **state)
     assert_ok(make_run(base, run, &method, 3, true, false));
     f2b_export_proof proof;
     const char *export = in_temp("export_lora");
-    assert_ok(f2b_export_model(run, export, NULL, NULL, F2B_HOST, &proof));
+    assert_ok(export_run(run, export, &proof));
     assert_true(proof.compression > 1e-3 && proof.generation > 1e-3);
 
     char checkpoint[160];
@@ -151,12 +153,13 @@ static void test_full_export_is_proven(void **state)
     const char *run = in_temp("run_full2"), *export = in_temp("export_full2");
     f2b_export_proof proof;
     assert_ok(make_run(base, run, &method, 5, false, false));
-    assert_ok(f2b_export_model(run, export, NULL, NULL, F2B_HOST, &proof));
+    assert_ok(export_run(run, export, &proof));
     assert_true(proof.generation > 1e-4);
     assert_ok(make_run(base, run, &method, 0, false, false));       /* nothing trained */
-    assert_int_equal(f2b_export_model(run, export, NULL, NULL, F2B_HOST, &proof), F2B_ERR_INVALID);
-    assert_failed(F2B_ERR_INVALID, "changes nothing", "removed");
-    assert_false(f2b_export_is_one(export));
+    assert_int_equal(export_run(run, export, &proof), F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "changes nothing", "was the checkpoint trained at all?");
+    assert_true(f2b_export_is_one(export));                         /* the earlier one stays */
+    assert_int_equal(access(in_temp("export_full2.partial"), F_OK), -1);
 }
 
 static void test_untrained_adapters_are_not_exported(void **state)
@@ -166,9 +169,10 @@ static void test_untrained_adapters_are_not_exported(void **state)
     const char *run = in_temp("run_start"), *export = in_temp("export_start");
     f2b_export_proof proof;
     assert_ok(make_run(base, run, &method, 0, false, false));
-    assert_int_equal(f2b_export_model(run, export, NULL, NULL, F2B_HOST, &proof), F2B_ERR_INVALID);
-    assert_failed(F2B_ERR_INVALID, "zero", "removed");
-    assert_false(f2b_export_is_one(export));
+    assert_int_equal(export_run(run, export, &proof), F2B_ERR_INVALID);
+    assert_failed(F2B_ERR_INVALID, "every lora_B is zero", "train it first");
+    assert_int_equal(access(export, F_OK), -1);
+    assert_int_equal(access(in_temp("export_start.partial"), F_OK), -1);
     assert_int_equal(merge(run, export, F2B_STAGE_GENERATION), F2B_ERR_INVALID);
 }
 
@@ -180,7 +184,7 @@ static void test_single_forward(void **state)
     const char *run = in_temp("run_single"), *export = in_temp("export_single");
     f2b_export_proof proof;
     assert_ok(make_run(base, run, &method, 3, false, false));
-    assert_ok(f2b_export_model(run, export, NULL, NULL, F2B_HOST, &proof));
+    assert_ok(export_run(run, export, &proof));
     assert_true(proof.compression > 1e-3 && proof.generation > 1e-3);
 }
 
