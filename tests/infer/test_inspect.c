@@ -238,7 +238,7 @@ static void test_strangers(void **state)
     assert_failed(F2B_ERR_FORMAT, "empty", "not known");
     write_text(in_temp("x.h5"), "\x89HDF\r\n\x1a\n and more");
     assert_null(f2b_inspect(in_temp("x.h5"), &o));
-    assert_failed(F2B_ERR_FORMAT, "x.h5", "checkpoint's folder");
+    assert_failed(F2B_ERR_FORMAT, "x.h5", "a checkpoint or a store");
     assert_null(f2b_inspect("/dev/null", &o));
     assert_failed(F2B_ERR_FORMAT, "/dev/null", "not known");
 }
