@@ -72,6 +72,16 @@ f2b_status f2bi_image_check_sides(int64_t width, int64_t height, const char *nam
                     F2B_IMAGE_MAX_PIXELS);
 }
 
+/* More pixels than any compressor packs into so few bytes (deflate gives 1,032 bytes a byte, 8,256
+ * pixels of one bit): a header that lies, at the price of all the memory it asks for. */
+static f2b_status check_density(int64_t width, int64_t height, int64_t n, const char *name)
+{
+    enum { PIXELS_A_BYTE = 10000, ALWAYS = 1 << 20 };
+    if (width * height <= ALWAYS + PIXELS_A_BYTE * n) return F2B_OK;
+    return f2b_fail(F2B_ERR_FORMAT, "%s: damaged image (%lld x %lld pixels cannot come out of %lld "
+                    "bytes)", name, (long long)width, (long long)height, (long long)n);
+}
+
 /* 16-bit grey as Pillow's mode I: values above 255 are white. */
 static f2b_status clip_grey16(uint16_t *grey, int64_t pixels, uint8_t **rgb)
 {
@@ -103,6 +113,7 @@ f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_
                         f2bi_stb_reason());
     }
     F2B_TRY(f2bi_image_check_sides(width, height, name));
+    F2B_TRY(check_density(width, height, n, name));
     /* No single buffer of a decoder is larger: 16-bit RGBA takes 8 bytes a pixel, a progressive JPEG
      * rounds both sides up to 32; the compressed data grow by doubling. */
     const size_t limit = ((size_t)1 << 20) + (size_t)n * 4 + (size_t)((width + 64) * (height + 64)) * 16;

@@ -141,6 +141,8 @@ static void test_messages(void **state)
         { "P3 1 1 9 1 2 10", 15, "damaged" },
         { "P5 0 1 255 x", 12, "a side" },
         { "P5 1", 4, "header" },
+        { "GIF89a\xd2\x47\x4e\x0d\0\0\0,\0\0\0\0\1\0\1\0\0\2\2\x44\1\0;", 29,
+          "18386 x 3406 pixels cannot come out of 29 bytes" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         f2b_image image;

@@ -51,7 +51,7 @@ static void train(f2b_session *s)
         fail_msg("%s", f2b_last_error());
 }
 
-/* The tensors of `from` whose names begin with one of `keep`, into `to`; `cut` is left off a name. */
+/* The tensors of `from` whose names begin as in `keep`, into `to`, names without their first `cut`. */
 static void take(const char *from, const char *to, const char *const keep[2], size_t cut)
 {
     f2b_model_folder *whole = f2b_model_folder_open(from, NULL);
@@ -171,7 +171,7 @@ static void is_not_mended(void **state)
     f2b_free(whole), f2b_free(part), f2b_free(file);
 }
 
-/* Fresh, trained, stopped and resumed, exported: with LoRA, with the whole language model, alone. */
+/* Fresh, trained, used, a base in turn: with LoRA, with the whole language model, by itself. */
 static void starts_where_it_is_trained(void **state)
 {
     (void)state;
