@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "autograd/core/nearest.h"
+#include "autograd/device/device.h"
 #include "cli/exit_codes.h"
 #include "cli/options_internal.h"
 #include "cli/version.h"
@@ -30,18 +31,20 @@ f2b_status f2b_device_parse(const char *text, f2b_device *device)
     } else {
         *device = (f2b_device){ F2B_CUDA, 0 };
     }
-    /* Whether a device is there shows in whether it has memory for us. */
-    void *probe = f2b_alloc(*device, 1, F2B_TAG_OTHER);
-    if (probe != NULL) {
-        f2b_free(probe);
-        return F2B_OK;
-    }
-    if (automatic) {
-        *device = F2B_HOST;
-        f2b_clear_error();
-        return F2B_OK;
-    }
-    return f2b_fail_context("--device %s", text);
+    if (f2b_device_open(*device) == F2B_OK) return F2B_OK;
+    if (!automatic) return f2b_fail_context("--device %s", text);
+    *device = F2B_HOST;
+    return F2B_OK;
+}
+
+/* A build for other devices that finds none says why, once; a build for the processor alone has
+ * nothing to say. */
+static void say_where(const char *program, const char *text, const f2b_arguments *arguments)
+{
+    if (strcmp(text, "auto") != 0 || arguments->device.kind != F2B_CPU) return;
+    if (f2b_device_built(F2B_CUDA) && !arguments->quiet)
+        fprintf(stderr, "%s: running on the CPU: %s\n", program, f2b_last_error());
+    f2b_clear_error();
 }
 
 static const f2b_option *find(const f2bi_options *all, const char *name, size_t length)
@@ -237,5 +240,6 @@ bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_ar
     if (all.common.threads > 0) omp_set_num_threads((int)all.common.threads);
     arguments->threads = omp_get_max_threads(); /* honours OMP_NUM_THREADS */
     arguments->quiet = all.common.quiet;
+    say_where(command->name, all.common.device, arguments);
     return true;
 }

@@ -80,7 +80,8 @@ bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_ar
 void f2b_options_help(const f2b_command *command);
 
 /** "auto", "cpu", "cuda", "cuda:1" to a device that is there. F2B_ERR_USAGE for other texts;
- *  F2B_ERR_UNSUPPORTED or F2B_ERR_DEVICE where it cannot be used; the text says what to do. */
+ *  F2B_ERR_UNSUPPORTED or F2B_ERR_DEVICE where it cannot be used; the text says what to do. `auto`
+ *  takes the CPU then, and leaves the text. */
 f2b_status f2b_device_parse(const char *text, f2b_device *device);
 
 /** One subcommand of a program such as f2b-data; run's argv[0] is the subcommand's name. */

@@ -4,21 +4,16 @@
 #include <omp.h>
 #include <stdio.h>
 
-#include "autograd/core/alloc.h"
-#include "cli/options.h"
+#include "autograd/device/device.h"
 #include "f2b_version.h"
 
 void f2b_version_print(const char *program)
 {
     printf("%s %s (commit %s)\n", program, F2B_VERSION, F2B_COMMIT);
     printf("devices: cpu (%d processors)", omp_get_num_procs());
-    for (int i = 0; i < 64; i++) {
-        char name[24];
-        f2b_device device;
-        snprintf(name, sizeof name, "cuda:%d", i);
-        if (f2b_device_parse(name, &device) != F2B_OK) break;
-        printf(", %s", name);
-    }
+    char text[320];
+    for (int i = 0; f2b_device_describe((f2b_device){ F2B_CUDA, i }, text, sizeof text) == F2B_OK; i++)
+        printf(", %s", text);
     f2b_clear_error();
     printf("\n");
 }

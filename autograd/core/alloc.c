@@ -14,19 +14,13 @@
 
 #include "autograd/device/device_memory.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { KEEP_BLOCKS = 0 };
-#else
-enum { KEEP_BLOCKS = 1 };
-#endif
-
 #define HEADER ((size_t)64)
 #define MAGIC 0xF2B0A110C8EADE12u
-#define KEEP_FROM ((size_t)1 << 16)         /* smaller blocks are malloc's business */
+enum { KEEP_OCTAVE = 16 };
+#define KEEP_FROM ((size_t)1 << KEEP_OCTAVE)    /* smaller blocks are malloc's business */
 #define MAP_FROM ((size_t)1 << 20)          /* from here on blocks are maps of their own: what is given
                                                back leaves no hole in malloc's heap */
 #define HUGE_PAGE ((size_t)1 << 21)
-enum { CLASSES = 8 * 48 };                  /* eight classes an octave: at most 1/8 is wasted */
 
 typedef struct header {
     uint64_t magic;
@@ -39,7 +33,7 @@ typedef struct header {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int64_t in_use[F2B_TAG_COUNT + 1], peak[F2B_TAG_COUNT + 1];
-static header *kept[CLASSES];
+static header *kept[F2BI_SIZE_CLASSES];
 static int64_t kept_bytes, capacity_in_use, capacity_peak;
 
 static const char *const tag_names[] = {
@@ -68,17 +62,22 @@ void f2bi_alloc_account(f2b_tag tag, int64_t bytes)
     pthread_mutex_unlock(&lock);
 }
 
-/* Round up to a class; returns its index. Blocks below KEEP_FROM have none. */
-static int size_class(size_t *bytes)
+int f2bi_size_class(size_t *bytes, int smallest_octave)
 {
-    if (!KEEP_BLOCKS || *bytes < KEEP_FROM) return -1;
+    if (*bytes < (size_t)1 << smallest_octave) *bytes = (size_t)1 << smallest_octave;
     const int octave = 63 - __builtin_clzll(*bytes);
     const size_t step = (size_t)1 << (octave - 3);
     *bytes = (*bytes + step - 1) & ~(step - 1);
     const int rounded = 63 - __builtin_clzll(*bytes);
     const int eighth = (int)((*bytes >> (rounded - 3)) & 7);
-    const int index = (rounded - 16) * 8 + eighth;
-    return index < CLASSES ? index : -1;
+    const int index = (rounded - smallest_octave) * 8 + eighth;
+    return index < F2BI_SIZE_CLASSES ? index : -1;
+}
+
+/* Blocks below KEEP_FROM have no class. */
+static int size_class(size_t *bytes)
+{
+    return !F2BI_KEEP_BLOCKS || *bytes < KEEP_FROM ? -1 : f2bi_size_class(bytes, KEEP_OCTAVE);
 }
 
 static size_t mapped_bytes(size_t bytes) { return (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1); }
@@ -99,7 +98,7 @@ static void *map_block(size_t bytes)
 
 /* `capacity` bytes behind a header. Builds that keep nothing leave all to malloc, which
  * AddressSanitizer watches. */
-static bool is_mapped(size_t capacity) { return KEEP_BLOCKS && capacity >= MAP_FROM; }
+static bool is_mapped(size_t capacity) { return F2BI_KEEP_BLOCKS && capacity >= MAP_FROM; }
 
 static header *system_block(size_t capacity)
 {
@@ -117,7 +116,7 @@ static void system_free(header *h)
 /* Called with the lock held: give back kept blocks, the largest first, until `room` bytes or fewer stay. */
 static void trim_to(int64_t room)
 {
-    for (int c = CLASSES - 1; c >= 0 && kept_bytes > room; c--) {
+    for (int c = F2BI_SIZE_CLASSES - 1; c >= 0 && kept_bytes > room; c--) {
         while (kept[c] != NULL && kept_bytes > room) {
             header *h = kept[c];
             kept[c] = h->next;

@@ -37,10 +37,14 @@ typedef struct f2b_op {
     f2b_kernels forward, backward;
 } f2b_op;
 
-/* Declares the compilations of a kernel, one a type and device; names them in a descriptor. */
+/* Declares the compilations of a kernel, one a type and device; names them in a descriptor. (C++ is
+ * the language of files that define those for CUDA.) */
+#ifdef __cplusplus
+#define F2B_DECLARE_KERNELS(fn) extern "C" f2b_kernel fn##_cuda_f32, fn##_cuda_bf16
+#else
 #define F2B_DECLARE_KERNELS(fn)                                                                   \
-    F2B_C f2b_kernel fn##_f32, fn##_f64, fn##_bf16;                                               \
-    F2B_C f2b_kernel fn##_cuda_f32 F2B_WEAK, fn##_cuda_bf16 F2B_WEAK
+    f2b_kernel fn##_f32, fn##_f64, fn##_bf16, fn##_cuda_f32 F2B_WEAK, fn##_cuda_bf16 F2B_WEAK
+#endif
 #define F2B_KERNELS(fn)                                                                           \
     [F2B_CPU] = { [F2B_F32] = fn##_f32, [F2B_F64] = fn##_f64, [F2B_BF16] = fn##_bf16 },           \
     [F2B_CUDA] = { [F2B_F32] = fn##_cuda_f32, [F2B_BF16] = fn##_cuda_bf16 }

@@ -42,11 +42,7 @@ typedef enum f2b_status {
 
 #define F2B_MUST_USE __attribute__((warn_unused_result))
 #define F2B_WEAK __attribute__((weak))          /* NULL where nothing of that name is linked */
-#ifdef __cplusplus
-#define F2B_C extern "C"
-#else
-#define F2B_C
-#endif
+
 #define F2B_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /** Short fixed text of a status, e.g. "out of memory". Static storage; never NULL. */

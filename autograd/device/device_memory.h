@@ -32,7 +32,17 @@ extern const f2bi_device_functions f2bi_cuda_functions F2B_WEAK;
 void *f2bi_device_alloc(f2b_device device, size_t bytes, f2b_tag tag);
 bool f2bi_device_free(void *block);         /* false: not a block of a device */
 void f2bi_device_trim(void);
+
+/* What allocators share: counting, and the sizes that freed blocks are kept in for reuse, eight an
+ * octave, so that at most 1/8 is wasted. Rounds up to one and returns its index, -1 beyond all. */
 void f2bi_alloc_account(f2b_tag tag, int64_t bytes);
+enum { F2BI_SIZE_CLASSES = 8 * 48 };
+int f2bi_size_class(size_t *bytes, int smallest_octave);
+#if defined(__SANITIZE_ADDRESS__)
+enum { F2BI_KEEP_BLOCKS = 0 };
+#else
+enum { F2BI_KEEP_BLOCKS = 1 };
+#endif
 
 #ifdef __cplusplus
 }

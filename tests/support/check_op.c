@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "autograd/device/cpu/products.h"
+#include "autograd/device/device.h"
+#include "tests/emulation/emulation.h"
 #include "tests/support/check_run.h"
 
 static void check_repeatable(const f2bi_world *w)
@@ -202,6 +204,72 @@ static void check_precision(const f2bi_world *w)
     f2bi_result_free(&want);
 }
 
+/* ---- CUDA against the CPU ---- */
+
+/* Only in programs that have the emulated device; the real one chooses its own order. */
+void f2b_emulation_set_order(f2b_emulation_order order, uint64_t seed) F2B_WEAK;
+
+static void check_on_cuda(const f2bi_world *host, const f2bi_world *device, f2bi_setting s)
+{
+    const double f32 = host->c->f32_tolerance > 0 ? host->c->f32_tolerance : 1e-5;
+    const double bf16 = host->c->bf16_tolerance > 0 ? host->c->bf16_tolerance : 2e-2;
+    const double tolerance = s.dtype == F2B_F32 ? f32 : bf16;
+    const char *what = s.dtype == F2B_F32 ? "cuda against cpu, f32" : "cuda against cpu, bf16";
+    f2bi_result want, first, got;
+    f2bi_run_case(host, s, &want);
+    const int orders = f2b_emulation_set_order != NULL ? F2B_EMULATION_ORDERS : 2;
+    for (int order = 0; order < orders; order++) {
+        if (f2b_emulation_set_order != NULL) f2b_emulation_set_order(order, 7);
+        f2bi_run_case(device, s, order == 0 ? &first : &got);
+        if (order == 0) continue;
+        f2bi_same_bits(host, "cuda: another order of threads", &first, &got, 0);
+        f2bi_result_free(&got);
+    }
+    assert_int_equal(first.n_out, want.n_out);
+    assert_int_equal(first.nodes, want.nodes);
+    for (int o = 0; o < want.n_out; o++) f2bi_near(host, what, &first.out[o], &want.out[o], 1, tolerance);
+    for (int i = 0; i < host->c->n_in; i++) {
+        if ((first.grad[i].bytes == NULL) != (want.grad[i].bytes == NULL))
+            fail_msg("%s: cuda: input %d has a gradient on one device only", host->c->name, i);
+        f2bi_near(host, what, &first.grad[i], &want.grad[i], 1, tolerance);
+    }
+    f2bi_result_free(&first);
+    f2bi_result_free(&want);
+}
+
+static void check_cuda(const f2bi_world *host)
+{
+    const f2b_device cuda = { F2B_CUDA, 0 };
+    if (!f2b_device_built(F2B_CUDA)) return;
+    if (f2b_device_open(cuda) != F2B_OK) {
+        print_message("[   CUDA   ] there is no CUDA device here: %s\n", f2b_last_error());
+        return;
+    }
+    f2bi_world *w = f2bi_world_new(host->c, cuda);
+    f2bi_result probe;
+    f2bi_run_case(w, (f2bi_setting){ .dtype = F2B_F32, .may_lack_kernel = true }, &probe);
+    const bool there = probe.n_out > 0;
+    f2bi_result_free(&probe);
+    if (!there) print_message("[   CUDA   ] %s\n", f2b_last_error());
+    const f2b_dtype types[] = { F2B_F32, F2B_BF16 };
+    for (int t = 0; t < 2 && there; t++) {
+        check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t] });
+        check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t], .through_tape = true, .uses = 2 });
+        check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t], .copies = 3, .passes = 2 });
+        for (int i = 0; i < host->c->n_in; i++)
+            if (f2bi_wants(host, i))
+                check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t], .frozen = 1u << i });
+        for (int i = 0; i < host->c->n_in; i++) {
+            if (host->c->in[i].role != F2B_CHECK_PARAMETER) continue;
+            check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t], .frozen = 1u << i,
+                          .stored = true, .storage = F2B_BF16, .stored_input = i });
+            check_on_cuda(host, w, (f2bi_setting){ .dtype = types[t], .frozen = 1u << i,
+                          .stored = true, .storage = F2B_F16, .stored_input = i });
+        }
+    }
+    f2bi_world_free(w);
+}
+
 void f2b_check_op(const f2b_check_case *c)
 {
     const int64_t before = f2b_bytes_in_use(F2B_TAG_COUNT);
@@ -214,6 +282,7 @@ void f2b_check_op(const f2b_check_case *c)
     check_frozen(w);
     check_storage(w);
     check_precision(w);
+    check_cuda(w);
     f2bi_world_free(w);
     if (f2b_bytes_in_use(F2B_TAG_COUNT) != before)
         fail_msg("%s: leaks: %lld bytes more in use", c->name,

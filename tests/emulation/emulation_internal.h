@@ -1,0 +1,27 @@
+/* What the parts of the emulated device share: memory (arena.c), streams.c, kernels (launch.c). */
+#ifndef F2B_TESTS_EMULATION_INTERNAL_H
+#define F2B_TESTS_EMULATION_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "cuda_runtime.h"
+#include "tests/emulation/emulation.h"
+
+extern f2b_emulation_counts f2b_emu_counts;
+extern int f2b_emu_devices;
+
+/** Device memory is out of reach but between these two; they nest. */
+void f2b_emu_unlock(void);
+void f2b_emu_lock(void);
+
+/** Runs a launch to its end. */
+cudaError_t f2b_emu_run(const f2b_emu_launch *launch, const void *arguments);
+/** Whether the runtime would take the launch. */
+cudaError_t f2b_emu_check_launch(const f2b_emu_launch *launch);
+/** Fill shared memory with NaN before a block. */
+void f2b_emu_poison_shared(void);
+
+/** Says what the program did wrong on stderr, and aborts. */
+__attribute__((noreturn, format(printf, 1, 2))) void f2b_emu_fault(const char *format, ...);
+
+#endif
