@@ -15,7 +15,6 @@
  *   storage      a frozen parameter stored as bf16, f16 or f32 gives the same bits;
  *   precision    f32 against f64 and bf16 against f64 (outputs and gradients) within rounding, bf16
  *                with each family of products that the processor has;
- *   precision    f32 against f64 and bf16 against f64 (outputs and gradients) within rounding;
  *   cuda         where the program has that device, emulated or real: as the CPU in f32 and bf16, within
  *                rounding (leaves and tensors of the tape, used twice, accumulated, frozen inputs,
  *                stored parameters), and the same bits for every order of threads;
