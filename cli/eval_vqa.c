@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "autograd/core/rng.h"
+#include "cli/answer_line.h"
 #include "cli/eval_tasks.h"
 
 /* A line as LLaVA's answer files have it; metadata says what we know beside. */
@@ -10,26 +10,12 @@ static f2b_status write_answer(void *context, const f2b_vqa_answer *a)
 {
     const f2b_eval_settings *s = context;
     if (s->answers == NULL) return F2B_OK;
-    char question[64], answer[32];
+    char question[64];
     snprintf(question, sizeof question, "%lld:%lld", (long long)a->record, (long long)a->question);
-    snprintf(
-        answer, sizeof answer, "%016llx",
-        (unsigned long long)f2b_hash_mix(f2b_hash_text(s->model_id) ^ f2b_hash_text(question)));
-    json_t *line = f2b_eval_object(json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s, s:b, s:s}}", "question_id", question, "prompt",
-        a->prompt, "text", a->text, "answer_id", answer, "model_id", s->model_id, "metadata",
-        "image", a->image, "answer", a->truth, "correct", a->correct, "tokens", s->tokens));
-    if (line == NULL) return f2b_last_status();
-    const bool good =
-        json_dumpf(line, s->answers, JSON_COMPACT) == 0 && fputc('\n', s->answers) != EOF;
-    json_decref(line);
-    return good ? F2B_OK : f2b_fail_errno(F2B_ERR_IO, "writing %s", s->out);
-}
-
-static f2b_vqa_tokens tokens_of(const char *name)
-{
-    if (strcmp(name, "full") == 0) return F2B_VQA_FULL;
-    return strcmp(name, "none") == 0 ? F2B_VQA_NONE : F2B_VQA_COMPRESSED;
+    json_t *metadata = json_pack("{s:s, s:s, s:b, s:s}", "image", a->image, "answer", a->truth,
+                                 "correct", a->correct, "tokens", s->tokens);
+    return f2b_answer_line_write(s->answers, s->out, json_string(question), a->prompt, a->text,
+                                 s->model_id, metadata);
 }
 
 static f2b_status evaluate(f2b_eval_settings *s, const f2b_trained_model *m,
@@ -40,7 +26,7 @@ static f2b_status evaluate(f2b_eval_settings *s, const f2b_trained_model *m,
         return f2b_fail_errno(F2B_ERR_IO, "cannot write %s", s->out);
     const f2b_infer in = { m->model, m->tokenizer, &m->image };
     const f2b_vqa_options o = {
-        .tokens = tokens_of(s->tokens),
+        .tokens = f2b_vqa_tokens_of(s->tokens),
         .batch = s->batch,
         .limit = s->limit,
         .max_new_tokens = s->max_new_tokens,

@@ -8,6 +8,12 @@
 
 /* ---- The model as it answers ---- */
 
+f2b_vqa_tokens f2b_vqa_tokens_of(const char *name)
+{
+    if (strcmp(name, "full") == 0) return F2B_VQA_FULL;
+    return strcmp(name, "none") == 0 ? F2B_VQA_NONE : F2B_VQA_COMPRESSED;
+}
+
 f2b_status f2b_answerer_init(f2b_answerer *a, const f2b_infer *in, f2b_vqa_tokens tokens,
                              const f2b_token_choice *choice)
 {
@@ -36,6 +42,15 @@ f2b_status f2b_answerer_init(f2b_answerer *a, const f2b_infer *in, f2b_vqa_token
 int64_t f2b_answerer_image_rows(const f2b_answerer *a)
 {
     return a->tokens != F2B_VQA_NONE ? f2b_model_image_rows(&a->view) : 0;
+}
+
+int64_t f2b_answerer_rows(const f2b_answerer *a, const f2b_pack_item *prompt, int64_t *visual)
+{
+    const f2b_pack_options o = { .image_rows = f2b_model_image_rows(&a->view) };
+    *visual = 0;
+    for (int64_t i = 0; i < prompt->n; i++)
+        if (prompt->ids[i] == F2B_ROW_IMAGE) *visual += o.image_rows;
+    return f2b_pack_item_rows(prompt, &o);
 }
 
 f2b_status f2b_answerer_images(const f2b_answerer *a, const uint8_t *const *pixels, int64_t n,
@@ -96,8 +111,10 @@ static char *marked(const char *question)
 f2b_status f2b_answer_prompt(const f2b_tokenizer *tokenizer, const f2b_turn *turns, int64_t n,
                              bool image, f2b_sequence *out, f2b_prompt_fault *fault)
 {
-    if (n == 0 || has_mark(turns, n) == image)
-        return f2b_prompt_open(tokenizer, turns, n, image, out, NULL, fault);
+    /* A blank question is a fault, which the mark before it would hide. */
+    const bool blank = n > 0 && turns[0].value[strspn(turns[0].value, " \t\n\v\f\r")] == '\0';
+    if (n == 0 || blank || has_mark(turns, n) == image)
+        return f2b_prompt_open(tokenizer, turns, n, image && !blank, out, NULL, fault);
     f2b_turn *changed = f2b_calloc((size_t)n, sizeof *changed, F2B_TAG_DATA);
     f2b_status status = changed != NULL ? F2B_OK : f2b_last_status();
     for (int64_t i = 0; status == F2B_OK && i < n; i++) {
@@ -116,14 +133,22 @@ f2b_status f2b_answer_prompt(const f2b_tokenizer *tokenizer, const f2b_turn *tur
 
 /* ---- Texts of answers ---- */
 
+bool f2b_answer_has_text(const f2b_tokenizer *tokenizer, int32_t id)
+{
+    if (id >= f2b_tokenizer_pieces(tokenizer)) return false;
+    const f2b_piece_type type = f2b_tokenizer_piece_type(tokenizer, id);
+    if (type == F2B_PIECE_BYTE) return strcmp(f2b_tokenizer_piece(tokenizer, id), "<0x00>") != 0;
+    return type != F2B_PIECE_CONTROL && type != F2B_PIECE_UNKNOWN;
+}
+
 char *f2b_answer_text(const f2b_tokenizer *tokenizer, const int32_t *ids, int64_t n)
 {
-    const int32_t pieces = f2b_tokenizer_pieces(tokenizer);
     f2b_decoder decoder = { 0 };
     f2b_text text = { 0 };
     f2b_status status = f2b_text_add(&text, "");
     for (int64_t i = 0; status == F2B_OK && i < n; i++)
-        if (ids[i] < pieces) status = f2b_tokenizer_decode_next(tokenizer, &decoder, ids[i], &text);
+        if (f2b_answer_has_text(tokenizer, ids[i]))
+            status = f2b_tokenizer_decode_next(tokenizer, &decoder, ids[i], &text);
     if (status == F2B_OK) status = f2b_tokenizer_decode_end(&decoder, &text);
     if (status != F2B_OK) f2b_text_free(&text);
     else strip(text.text);

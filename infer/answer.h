@@ -17,6 +17,9 @@ typedef enum f2b_vqa_tokens {
     F2B_VQA_NONE,               /* the question alone, without `<image>`, generation adapter */
 } f2b_vqa_tokens;
 
+/** "compressed", "full", "none", as command lines have it. */
+f2b_vqa_tokens f2b_vqa_tokens_of(const char *name);
+
 /** A model as it answers. Borrows everything from `in`; nothing to free. */
 typedef struct f2b_answerer {
     f2b_infer in;
@@ -36,6 +39,10 @@ f2b_status f2b_answerer_init(f2b_answerer *answerer, const f2b_infer *in, f2b_vq
 
 /** Rows that an image takes in a prompt; 0 where no image is read. */
 int64_t f2b_answerer_image_rows(const f2b_answerer *answerer);
+
+/** Rows of a prompt, and of them those of an image. */
+int64_t f2b_answerer_rows(const f2b_answerer *answerer, const f2b_pack_item *prompt,
+                          int64_t *visual);
 
 /**
  * What stands for n images: [n * f2b_answerer_image_rows, d], a leaf for f2b_tensor_free; *rows is
@@ -57,8 +64,11 @@ f2b_status f2b_answer_prompt(const f2b_tokenizer *tokenizer, const f2b_turn *tur
  *  f2b_free. NULL: no memory. */
 char *f2b_answer_without_image(const char *question);
 
-/** An answer's text: ids beyond the tokenizer's pieces (a model's padding rows) have none, white
- *  space around it is dropped; f2b_free. NULL: no memory. */
+/** Whether an id adds to an answer's text: special tokens don't, nor do ids beyond the tokenizer's
+ *  pieces (a model's padding rows), nor the byte zero, which would end the text. */
+bool f2b_answer_has_text(const f2b_tokenizer *tokenizer, int32_t id);
+
+/** An answer's text, without white space around it; f2b_free. NULL: no memory. */
 char *f2b_answer_text(const f2b_tokenizer *tokenizer, const int32_t *ids, int64_t n);
 
 #endif

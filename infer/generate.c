@@ -206,6 +206,17 @@ static f2b_status run(f2b_generator *g, live_set *live, const f2b_pack_item *pro
     return f2b_last_status();
 }
 
+f2b_status f2b_generate_check(const f2b_model *m, const f2b_pack_item *prompt)
+{
+    const f2b_pack_options o = { .image_rows = f2b_model_image_rows(m) };
+    const int64_t rows = f2b_pack_item_rows(prompt, &o), context = m->config.text.max_positions;
+    if (rows <= context) return F2B_OK;
+    return f2b_fail(F2B_ERR_DATA,
+                    "a prompt of %" PRId64 " rows does not fit the model's context of %" PRId64
+                    " (max_position_embeddings)",
+                    rows, context);
+}
+
 /* Rows of the longest prompt and its answer, within the model's context. */
 static f2b_status slot_capacity(const f2b_model *m, const f2b_pack_item *prompts, int64_t n,
                                 int64_t max_new_tokens, int64_t *capacity)
@@ -214,12 +225,9 @@ static f2b_status slot_capacity(const f2b_model *m, const f2b_pack_item *prompts
     const int64_t context = m->config.text.max_positions;
     int64_t longest = 0;
     for (int64_t i = 0; i < n; i++) {
+        if (f2b_generate_check(m, &prompts[i]) != F2B_OK)
+            return f2b_fail_context("prompt %" PRId64, i);
         const int64_t rows = f2b_pack_item_rows(&prompts[i], &o);
-        if (rows > context)
-            return f2b_fail(F2B_ERR_DATA,
-                            "prompt %" PRId64 " has %" PRId64 " rows; the model's context "
-                            "is %" PRId64,
-                            i, rows, context);
         if (rows > longest) longest = rows;
     }
     *capacity = max_new_tokens - 1 > context - longest ? context : longest + max_new_tokens - 1;

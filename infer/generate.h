@@ -62,15 +62,18 @@ typedef struct f2b_generate_options {
     void *context;
 } f2b_generate_options;
 
+/** F2B_ERR_DATA where a prompt leaves no room for a token within the model's context. */
+f2b_status f2b_generate_check(const f2b_model *model, const f2b_pack_item *prompt) F2B_MUST_USE;
+
 /**
  * Answers to n prompts, greedy or drawn: each until eos, max_new_tokens, or the end of the model's
  * context.
  *
  * prompts, images  as above; the keys of the prompts name their draws.
  * out     [n], zero-initialised by the caller; gets the new ids, without eos (f2b_ids_free).
- * errors  F2B_ERR_DATA: a prompt leaves no room for a token within max_positions;
- *         F2B_ERR_INVALID: sampling out of range; F2B_ERR_NUMBERS: logits that are not finite;
- *         F2B_ERR_STOPPED (out has what was said so far); F2B_ERR_MEMORY; what `token` returns.
+ * errors  F2B_ERR_DATA: as f2b_generate_check, with the prompt's number; F2B_ERR_INVALID: sampling
+ *         out of range; F2B_ERR_NUMBERS: logits that are not finite; F2B_ERR_STOPPED (out has what
+ *         was said so far); F2B_ERR_MEMORY; what `token` returns.
  */
 f2b_status f2b_generate(const f2b_model *model, const f2b_pack_item *prompts, int64_t n,
                         f2b_tensor *images, const f2b_generate_options *options,
