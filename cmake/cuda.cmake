@@ -28,7 +28,7 @@ if(F2B_CUDA)
   add_library(f2b_cuda INTERFACE)
   # The runtime is linked statically and finds the driver when it is first called: a program starts
   # on a machine that has none.
-  target_link_libraries(f2b_cuda INTERFACE CUDA::cudart_static)
+  target_link_libraries(f2b_cuda INTERFACE CUDA::cudart_static ${CMAKE_DL_LIBS})
   add_library(f2b_cuda_host OBJECT ${F2B_CUDA_HOST})
   target_include_directories(f2b_cuda_host SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(f2b_cuda_host PRIVATE f2b_flags)

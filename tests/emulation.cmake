@@ -8,7 +8,9 @@ file(GLOB emulation CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/emulation/*.c)
 set_source_files_properties(${F2B_CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
 
 add_library(f2b_emulated_cuda INTERFACE)
-add_library(f2b_emulated_host OBJECT ${F2B_CUDA_HOST} ${emulation})
+set(emulated_host ${F2B_CUDA_HOST})
+list(FILTER emulated_host EXCLUDE REGEX "/cublaslt_load\\.c$")     # the emulation has its own
+add_library(f2b_emulated_host OBJECT ${emulated_host} ${emulation})
 target_link_libraries(f2b_emulated_cuda INTERFACE $<TARGET_OBJECTS:f2b_emulated_host>)
 foreach(type ${F2B_CUDA_TYPES})
   add_library(f2b_emulated_${type} OBJECT ${F2B_CUDA_KERNELS})
