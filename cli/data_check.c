@@ -16,6 +16,7 @@
 /* A bad record, kept for the list; threads find them in any order. */
 typedef struct finding {
     char *source, *detail;
+    const char *file;           /* the source's; known when the list is written */
     int64_t record;
     f2b_fault fault;
 } finding;
@@ -36,9 +37,9 @@ static void keep(const f2b_fault_entry *entry, void *user)
         if (grown != NULL) f->at = grown, f->capacity = capacity;
     }
     if (f->full) return;
-    f->at[f->n++] = (finding){ f2b_strdup(entry->source, F2B_TAG_OTHER),
-                               f2b_strdup(entry->detail, F2B_TAG_OTHER), entry->record,
-                               entry->fault };
+    f->at[f->n++] = (finding){ .source = f2b_strdup(entry->source, F2B_TAG_OTHER),
+                               .detail = f2b_strdup(entry->detail, F2B_TAG_OTHER),
+                               .record = entry->record, .fault = entry->fault };
 }
 
 static int by_place(const void *a, const void *b)
@@ -48,18 +49,30 @@ static int by_place(const void *a, const void *b)
     return order != 0 ? order : (x->record > y->record) - (x->record < y->record);
 }
 
-/* One JSON object a line: source, record, fault, detail. */
-static f2b_status write_list(findings *f, const char *path)
+static void find_files(findings *f, const f2b_dataset *d)
+{
+    for (int64_t i = 0; i < f->n; i++)
+        for (int k = 0; k < f2b_dataset_sources(d); k++) {
+            const f2b_source *s = f2b_dataset_source(d, k);
+            if (strcmp(f2b_source_name(s), f->at[i].source) == 0)
+                f->at[i].file = f2b_source_file(s, f->at[i].record);
+        }
+}
+
+/* One JSON object a line: source, file, record, fault, detail. */
+static f2b_status write_list(findings *f, const f2b_dataset *d, const char *path)
 {
     if (f->full) return f2b_fail(F2B_ERR_MEMORY, "too many bad records to list");
+    find_files(f, d);
     if (f->n > 1) qsort(f->at, (size_t)f->n, sizeof *f->at, by_place);
     FILE *file = fopen(path, "we");
     if (file == NULL) return f2b_fail_errno(F2B_ERR_IO, "%s: cannot be written", path);
     bool good = true;
     for (int64_t i = 0; i < f->n && good; i++) {
-        json_t *line = json_pack("{s:s, s:I, s:s, s:s}", "source", f->at[i].source, "record",
-                                 (json_int_t)f->at[i].record, "fault",
-                                 f2b_fault_name(f->at[i].fault), "detail", f->at[i].detail);
+        const finding *x = &f->at[i];
+        json_t *line = json_pack("{s:s, s:s, s:I, s:s, s:s}", "source", x->source, "file", x->file,
+                                 "record", (json_int_t)x->record, "fault", f2b_fault_name(x->fault),
+                                 "detail", x->detail);
         good = line != NULL && json_dumpf(line, file, JSON_COMPACT) == 0 &&
                fputc('\n', file) != EOF;
         json_decref(line);
@@ -174,7 +187,7 @@ static f2b_status check(const char *path, const char *list, const f2b_arguments 
     f2b_progress progress = f2b_progress_start(arguments->quiet);
     for (int i = 0; status == F2B_OK && i < f2b_dataset_sources(d); i++)
         status = check_source(d, i, &progress);
-    if (status == F2B_OK) status = write_list(&found, list);
+    if (status == F2B_OK) status = write_list(&found, d, list);
     if (status == F2B_OK) print_shares(d);
     if (status == F2B_OK) status = judge(d, f2b_config_fault_policy(config, NULL, NULL));
     free_findings(&found);

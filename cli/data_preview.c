@@ -57,21 +57,25 @@ static void print_piece(const char *piece)
     }
 }
 
-/* Tokens one after the other; what the loss covers is green, or in [brackets] without colour. */
-static void print_tokens(const char *title, const f2b_tokenizer *tokenizer, const f2b_sequence *s)
+/* Tokens one after the other; what the loss covers is green, or in [brackets] without colour. What
+ * stands for rows that are no tokens, `<image>` and the summary, is blue. */
+static void print_tokens(const char *title, const f2b_tokenizer *tokenizer, const f2b_sequence *s,
+                         int64_t summary)
 {
-    printf("\n%s:\n", title);
     const bool colour = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
     const char *on = colour ? "\033[32m" : "[", *off = colour ? "\033[0m" : "]";
+    const char *blue = colour ? "\033[36m" : "", *plain = colour ? "\033[0m" : "";
+    printf("\n%s%s%s:\n", colour ? "\033[1m" : "", title, plain);
     bool labelled = false;
     for (int64_t i = 0; i <= s->n; i++) {
         const bool now = i < s->n && s->labels != NULL && s->labels[i] != F2B_NO_LABEL;
         if (now != labelled) fputs(now ? on : off, stdout);
         labelled = now;
         if (i == s->n) break;
-        if (s->ids[i] == F2B_IMAGE_ID) fputs(F2B_IMAGE_MARK, stdout);
+        if (s->ids[i] == F2B_IMAGE_ID) printf("%s" F2B_IMAGE_MARK "%s", blue, plain);
         else print_piece(f2b_tokenizer_piece(tokenizer, s->ids[i]));
     }
+    if (summary > 0) printf("%s<%lld summary tokens>%s", blue, (long long)summary, plain);
     putchar('\n');
 }
 
@@ -109,11 +113,17 @@ static void print_for_people(const f2b_preview *p, const f2b_config *config,
     int64_t labelled = 0;
     for (int64_t i = 0; i < s->conversation.n; i++)
         labelled += s->conversation.labels[i] != F2B_NO_LABEL;
-    printf("sample              %s\nimage               %s\n", s->id,
-           p->image != NULL ? p->image : "none");
+    static const char *const losses[F2B_BATCH_KINDS] = {
+        [F2B_BATCH_CONVERSATION] = "autoregressive", [F2B_BATCH_CAPTION] = "contrastive",
+        [F2B_BATCH_BOTH] = "autoregressive and contrastive",
+    };
+    printf("sample              %s\nloss                %s\nimage               %s\n", s->id,
+           losses[p->kind], p->image != NULL ? p->image : "none");
     if (s->conversation.n > 0)
-        printf("labelled tokens     %lld of %lld\n", (long long)labelled,
-               (long long)s->conversation.n);
+        printf("labelled tokens     %lld of %lld%s\n", (long long)labelled,
+               (long long)s->conversation.n,
+               s->conversation.n - (p->image != NULL) + (p->image != NULL) * (base ? visual : K) >=
+                       config->data.max_length ? " (cut at data.max_length)" : "");
     if (single && p->image != NULL)
         printf("%-20s%lld patches + %lld summary\n", "vision tower", (long long)visual,
                (long long)K);
@@ -126,9 +136,12 @@ static void print_for_people(const f2b_preview *p, const f2b_config *config,
         print_rows(base || single ? "language model" : "pass 2", &s->conversation,
                    base ? visual : K, base ? "image" : "compressed", 0);
     if (s->conversation.n > 0)
-        print_tokens("conversation, with what the loss covers marked", tokenizer, &s->conversation);
-    if (s->image_prompt.n > 0) print_tokens(image_title, tokenizer, &s->image_prompt);
-    if (s->caption_prompt.n > 0) print_tokens(caption_title, tokenizer, &s->caption_prompt);
+        print_tokens("conversation, with what the loss covers marked", tokenizer, &s->conversation,
+                     0);
+    if (s->image_prompt.n > 0)
+        print_tokens(image_title, tokenizer, &s->image_prompt, single ? 0 : K);
+    if (s->caption_prompt.n > 0)
+        print_tokens(caption_title, tokenizer, &s->caption_prompt, single ? 0 : K);
 }
 
 static f2b_status write_image(const f2b_preview *p, const f2b_dataset *d, const char *path)

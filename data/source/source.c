@@ -208,6 +208,10 @@ void f2b_source_free(f2b_source *source)
 
 int64_t f2b_source_count(const f2b_source *source) { return source->n; }
 const char *f2b_source_name(const f2b_source *source) { return source->name; }
+const char *f2b_source_file(const f2b_source *s, int64_t i)
+{
+    return s->paths[s->format == &f2bi_format_tar ? f2bi_tar_shard(s, i) : 0];
+}
 const char *f2b_source_format(const f2b_source *source) { return source->format->text; }
 
 uint64_t f2b_source_image_key(const f2b_source *source, int64_t i)

@@ -68,6 +68,9 @@ int64_t f2b_source_count(const f2b_source *source);
 const char *f2b_source_name(const f2b_source *source);
 const char *f2b_source_format(const f2b_source *source);
 
+/** The file that record i is in: of a range the shard. */
+const char *f2b_source_file(const f2b_source *source, int64_t i);
+
 /**
  * Hashes of the image that record i names: the same for two records of one run exactly when they
  * show the same file (`image`: folder and name), or files of one name without folder and extension

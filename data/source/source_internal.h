@@ -67,6 +67,9 @@ void f2bi_paths_free(char **paths, int64_t n);
 f2b_status f2bi_image_file(const char *images, f2b_record *record, uint8_t **bytes,
                            int64_t *n) F2B_MUST_USE;
 
+/* Which of the paths tar sample i lies in. */
+int64_t f2bi_tar_shard(const f2b_source *s, int64_t i);
+
 /* Read columns from the cache folder: true if there, whole and of the same files; write them there
  * (failing to is no error). */
 bool f2bi_cache_load(f2b_source *s, const char *folder);

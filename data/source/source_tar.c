@@ -193,12 +193,12 @@ static f2b_status take_sample(const f2b_source *s, int fd, int64_t shard_number,
     if (r->fault != F2B_FAULT_NONE) return F2B_OK;
     if (r->image != NULL)
         return s->role == F2B_SOURCE_IMAGES ? F2B_OK : take_caption(fd, path, r, &p);
-    f2b_record_fail(r, F2B_FAULT_MEMBER, "%s: byte %lld: a sample without an image", path,
-                    (long long)begin);
+    f2b_record_fail(r, F2B_FAULT_MEMBER, "%s: byte %lld: a sample without an image (%.200s)", path,
+                    (long long)begin, m->name);
     return F2B_OK;
 }
 
-static int64_t shard_of(const f2b_source *s, int64_t i)
+int64_t f2bi_tar_shard(const f2b_source *s, int64_t i)
 {
     const uint64_t *first = s->columns[FIRST].at;
     int64_t low = 0, high = s->n_paths;         /* first[low] <= i < first[high] */
@@ -212,7 +212,7 @@ static int64_t shard_of(const f2b_source *s, int64_t i)
 
 static f2b_status read_record(const f2b_source *s, int64_t i, f2b_record *r)
 {
-    const int64_t k = shard_of(s, i);
+    const int64_t k = f2bi_tar_shard(s, i);
     const uint64_t begin = s->columns[START].at[i];
     const bool last = (uint64_t)i + 1 == s->columns[FIRST].at[k + 1];
     const uint64_t end = last ? s->columns[END].at[k] : s->columns[START].at[i + 1] & ~DAMAGED;

@@ -1,6 +1,8 @@
 /* The sampler's promises, as properties over many sizes, ratios and seeds. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -259,6 +261,71 @@ static void slices_of_ranks_make_the_batch(void **state)
         }
 }
 
+/*
+ * All of it at once, for random sizes, ratios, batches and seeds: members once a pass, the ratio in
+ * every window of 50 steps within one batch of each kind, pools never mixed, conversations with and
+ * without a caption at one pace, and each step's rows the ones that any number of ranks draw, each
+ * for itself and the last steps first.
+ */
+static void holds_for_random_options(void **state)
+{
+    (void)state;
+    enum { STEPS = 400, WINDOW = 50 };
+    for (uint64_t trial = 0; trial < 60; trial++) {
+        f2b_rng r = f2b_rng_new(trial, F2B_RNG_TEST, 31, 0, 0);
+        const int64_t n[] = { [F2B_BATCH_CONVERSATION] = (int64_t)f2b_rng_below(&r, 900),
+                              [F2B_BATCH_CAPTION] = 60 + (int64_t)f2b_rng_below(&r, 3000),
+                              [F2B_BATCH_BOTH] = (int64_t)f2b_rng_below(&r, 600) + 60 };
+        const int64_t b = 1 + (int64_t)f2b_rng_below(&r, 30), k = 2 + (int64_t)f2b_rng_below(&r, 50);
+        const double ratio = 0.25 + 3 * (double)f2b_rng_uniform(&r);
+        const uint64_t seed = f2b_rng_u32(&r);
+        f2b_sampler *s = sampler(n[0], n[1], n[2], b, k, ratio, seed);
+        assert_non_null(s);
+        const bool captions = f2b_sampler_share(s, F2B_BATCH_CAPTION) > 0;
+        int64_t *passes[F2B_BATCH_KINDS], came[F2B_BATCH_KINDS] = { 0 };
+        for (int i = 0; i < F2B_BATCH_KINDS; i++) passes[i] = calloc((size_t)n[i] + 1, 8);
+        static double lead[STEPS + 1];
+        static f2b_draw all[STEPS][64], own[64];
+        for (int64_t step = 0; step < STEPS; step++) {
+            const f2b_plan p = f2b_sampler_plan(s, step);
+            assert_int_equal(p.n, p.kind == F2B_BATCH_CAPTION ? k : b);
+            assert_int_equal(f2b_sampler_draw(s, step, all[step]), F2B_OK);
+            for (int64_t i = 0; i < p.n; i++, came[p.kind]++) {
+                const f2b_draw d = all[step][i];
+                assert_in_range(d.member, 0, n[p.kind] - 1);        /* of this kind's pool */
+                assert_int_equal(d.epoch, came[p.kind] / n[p.kind]);
+                assert_int_equal(passes[p.kind][d.member]++, d.epoch);
+            }
+            lead[step + 1] = lead[step] + (double)p.n * ((p.kind != F2B_BATCH_CONVERSATION) -
+                                                         ratio * (p.kind != F2B_BATCH_CAPTION));
+            /* Both pools of conversations are used at the pace of their sizes. */
+            const double share = (double)n[F2B_BATCH_BOTH] / (double)(n[0] + n[F2B_BATCH_BOTH]);
+            const double ahead = (double)came[F2B_BATCH_BOTH] -
+                                 share * (double)(came[0] + came[F2B_BATCH_BOTH]);
+            assert_true(ahead <= (double)b && ahead >= -(double)b);
+        }
+        const double allowed = (double)k + (double)b * (1 + ratio) + 1e-6;
+        for (int from = 0; captions && from + WINDOW <= STEPS; from++)
+            assert_true(fabs(lead[from + WINDOW] - lead[from]) <= allowed);
+        f2b_sampler_free(s);
+        const int ranks = 1 + (int)f2b_rng_below(&r, 7);
+        for (int rank = 0; rank < ranks; rank++) {
+            s = sampler(n[0], n[1], n[2], b, k, ratio, seed);
+            for (int64_t step = STEPS - 1; step >= 0; step -= 3) {
+                const f2b_plan p = f2b_sampler_plan(s, step);
+                int64_t begin, end;
+                f2b_sampler_slice(p.n, rank, ranks, &begin, &end);
+                assert_int_equal(f2b_sampler_draw(s, step, own), F2B_OK);
+                if (end > begin)
+                    assert_memory_equal(own + begin, all[step] + begin,
+                                        sizeof *own * (size_t)(end - begin));
+            }
+            f2b_sampler_free(s);
+        }
+        for (int i = 0; i < F2B_BATCH_KINDS; i++) free(passes[i]);
+    }
+}
+
 static void stand_ins_are_pure_and_varied(void **state)
 {
     (void)state;
@@ -301,6 +368,7 @@ int main(void)
         cmocka_unit_test(no_image_twice_where_the_data_allow),
         cmocka_unit_test(epochs_differ),
         cmocka_unit_test(slices_of_ranks_make_the_batch),
+        cmocka_unit_test(holds_for_random_options),
         cmocka_unit_test(stand_ins_are_pure_and_varied),
         cmocka_unit_test(wrong_options_are_refused),
     };
