@@ -276,7 +276,8 @@ static void holds_for_random_options(void **state)
         const int64_t n[] = { [F2B_BATCH_CONVERSATION] = (int64_t)f2b_rng_below(&r, 900),
                               [F2B_BATCH_CAPTION] = 60 + (int64_t)f2b_rng_below(&r, 3000),
                               [F2B_BATCH_BOTH] = (int64_t)f2b_rng_below(&r, 600) + 60 };
-        const int64_t b = 1 + (int64_t)f2b_rng_below(&r, 30), k = 2 + (int64_t)f2b_rng_below(&r, 50);
+        const int64_t b = 1 + (int64_t)f2b_rng_below(&r, 30);
+        const int64_t k = 2 + (int64_t)f2b_rng_below(&r, 50);
         const double ratio = 0.25 + 3 * (double)f2b_rng_uniform(&r);
         const uint64_t seed = f2b_rng_u32(&r);
         f2b_sampler *s = sampler(n[0], n[1], n[2], b, k, ratio, seed);

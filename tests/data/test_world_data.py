@@ -1,6 +1,6 @@
-"""The published data sets' own forms, made small: LLaVA-665k with its five image trees and text-only
-records, LLaVA-CC3M-Pretrain-595K, img2dataset's shards; pictures of every kind under the names that
-they have there. Needs nothing from elsewhere but Pillow."""
+"""The published data sets' own forms, made small: LLaVA-665k with its five image trees and
+text-only records, LLaVA-CC3M-Pretrain-595K, img2dataset's shards; pictures of every kind under the
+names that they have there. Needs nothing from elsewhere but Pillow."""
 import io
 import json
 import os
@@ -90,7 +90,8 @@ def llava(tmp_path, model):
         save(tmp_path / "trees" / name, image, kind, **options)
         stem = pathlib.Path(name).stem
         records.append({"id": int(stem) if stem.isdigit() else stem, "image": name,
-                        "conversations": turns("<image>\nWhat is it?", "A picture.", "Why?", "So.")})
+                        "conversations": turns("<image>\nWhat is it?", "A picture.", "Why?",
+                                               "So.")})
     # At the end of the question too, and text alone, as ShareGPT's part has it.
     records[1]["conversations"] = turns("What is it?\n<image>", "A picture.")
     records += [{"id": "wgByO4Y_0", "model": "", "conversations": turns("Hello.", "Hello to you.")},
@@ -170,9 +171,10 @@ def test_img2dataset(tmp_path, model):
     def sample(i, **without):
         caption = f"a caption of {i}"
         members = {"jpg": jpg.getvalue(), "txt": caption.encode(),
-                   "json": json.dumps({"caption": caption, "url": "http://x/y.jpg", "key": f"{i:09d}",
-                                       "status": "success", "error_message": None, "width": 24,
-                                       "exif": "{}", "original_width": 24}).encode()}
+                   "json": json.dumps({"caption": caption, "url": "http://x/y.jpg",
+                                       "key": f"{i:09d}", "status": "success",
+                                       "error_message": None, "width": 24, "exif": "{}",
+                                       "original_width": 24}).encode()}
         return f"{i:09d}", {k: v for k, v in members.items() if k not in without}
 
     (tmp_path / "cc3m").mkdir()
