@@ -149,6 +149,10 @@ static f2b_status take_shard(f2bi_json_reader *r, const json_t *object, f2bi_sto
                                         "tokens_offset" };
     f2bi_json_known_keys(r, object, keys, 7);
     f2bi_store_entry s = { 0 };
+    if (!json_is_object(object)) {
+        f2bi_json_fail(r, "shard %" PRId64 " is not an object", m->n);
+        return r->status;
+    }
     s.images = f2bi_json_integer(r, object, "images", -1, 0, F2BI_STORE_MAX_IMAGES);
     s.duplicates = f2bi_json_integer(r, object, "duplicates", -1, 0, INT32_MAX);
     s.size = f2bi_json_integer(r, object, "size", -1, 0, INT64_MAX / 2);

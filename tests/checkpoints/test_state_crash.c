@@ -1,56 +1,14 @@
 /*
- * A save that is killed, or that finds the disk full, at any call to the file system. The calls
- * that checkpoints/ and HDF5 make are taken over here: the n-th ends the process (as kill -9 would)
- * or fails with ENOSPC, for every n until a save comes through. After each: what was saved before,
- * or what was being saved, is there to the bit, and the next save works.
+ * A save that is killed, or that finds the disk full, at any call to the file system: the n-th fails
+ * (fault_calls.h), for every n until a save comes through. After each: what was saved before, or
+ * what was being saved, is there to the bit, and the next save works.
  */
 #include "tests/checkpoints/state_fixture.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "checkpoints/safetensors.h"
-
-static enum { PASS, KILL, FAIL } mode = PASS;
-static int calls_left;
-
-/* True where the call must fail; does not return where the process must die. */
-static bool fault(void)
-{
-    if (mode == PASS || --calls_left >= 0) return false;
-    if (mode == KILL) {
-        kill(getpid(), SIGKILL);
-        pause();
-    }
-    errno = ENOSPC;
-    return true;
-}
-
-/* The program's own functions come before the C library's, for HDF5 too. */
-#define TAKE_OVER(name, number, parameters, ...)                                                  \
-    int name parameters;                                                                          \
-    int name parameters { return fault() ? -1 : (int)syscall(number, __VA_ARGS__); }
-#define TAKE_OVER_WRITE(name, number, parameters, ...)                                            \
-    ssize_t name parameters;                                                                      \
-    ssize_t name parameters { return fault() ? -1 : syscall(number, __VA_ARGS__); }
-
-TAKE_OVER_WRITE(write, SYS_write, (int fd, const void *p, size_t n), fd, p, n)
-TAKE_OVER_WRITE(pwrite, SYS_pwrite64, (int fd, const void *p, size_t n, off_t at), fd, p, n, at)
-TAKE_OVER_WRITE(pwrite64, SYS_pwrite64, (int fd, const void *p, size_t n, off_t at), fd, p, n, at)
-TAKE_OVER(fsync, SYS_fsync, (int fd), fd)
-TAKE_OVER(rename, SYS_rename, (const char *a, const char *b), a, b)
-TAKE_OVER(renameat2, SYS_renameat2, (int da, const char *a, int db, const char *b, unsigned flags),
-          da, a, db, b, flags)
-TAKE_OVER(mkdir, SYS_mkdir, (const char *path, mode_t m), path, m)
-TAKE_OVER(fallocate, SYS_fallocate, (int fd, int m, off_t at, off_t n), fd, m, at, n)
-TAKE_OVER(ftruncate, SYS_ftruncate, (int fd, off_t n), fd, n)
-TAKE_OVER(ftruncate64, SYS_ftruncate, (int fd, off_t n), fd, n)
+#include "tests/checkpoints/fault_calls.h"
 
 static state_fixture fixture;
 
@@ -58,13 +16,6 @@ static f2b_status save(int64_t step)
 {
     fill_state(&fixture, step);
     return f2b_state_save(temp_folder, &fixture.state, 2, NULL, NULL);
-}
-
-static int open_files(void)
-{
-    int n = 0;
-    for (int fd = 0; fd < 256; ++fd) n += fcntl(fd, F_GETFD) >= 0;
-    return n;
 }
 
 /* The child's work: save step 2 with the n-th call disturbed; its exit code says how it went. */
