@@ -4,6 +4,8 @@
 #
 #   scripts/setup.sh                 everything
 #   scripts/setup.sh --build-only    no oracles
+#   scripts/setup.sh --with-llama-cpp  llama.cpp too, for the test of GGUF exports; it is built from
+#                                    source, which takes 4 minutes on 2 free cores
 #
 # Installs only what is missing, asks nothing, and takes a second when there is nothing to do.
 # The oracles are optional: without them it says so and ends well, and the tests use the golden
@@ -80,12 +82,29 @@ install_venv() {
         cp scripts/oracles.txt "$stamp"
 }
 
+# llama.cpp as a library, without what its own programs need.
+llama_cpp=(llama-cpp-python==0.3.36 diskcache==5.6.3)
+install_llama_cpp() {
+    .venv/bin/python -c 'import llama_cpp' 2>/dev/null && return 0
+    say "building llama.cpp (some minutes)"
+    local off="" part
+    for part in GGML_OPENMP GGML_BLAS GGML_LLAMAFILE LLAVA_BUILD LLAMA_CURL \
+        LLAMA_BUILD_{TESTS,EXAMPLES,TOOLS,SERVER}; do
+        off="$off -D$part=OFF"
+    done
+    CMAKE_ARGS="$off" CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2} nice -n 10 \
+        .venv/bin/python -m pip install --quiet --no-deps --disable-pip-version-check \
+        --no-binary llama-cpp-python "${llama_cpp[@]}"
+}
+
 oracles=yes
+with_llama_cpp=no
 case "${1:-}" in
     "") ;;
     --build-only) oracles=no ;;
+    --with-llama-cpp) with_llama_cpp=yes ;;
     *)
-        say "usage: scripts/setup.sh [--build-only]" >&2
+        say "usage: scripts/setup.sh [--build-only | --with-llama-cpp]" >&2
         exit 2
         ;;
 esac
@@ -104,4 +123,11 @@ if [ $oracles = yes ]; then
     fi
 else
     say "ready to build"
+fi
+if [ $with_llama_cpp = yes ]; then
+    install_llama_cpp || {
+        say "llama.cpp could not be built (see above): its test is skipped" >&2
+        exit 1
+    }
+    say "llama.cpp is there: tests/infer/test_llama_cpp.py runs"
 fi
