@@ -17,6 +17,15 @@ typedef f2bi_merge_part part;
 
 /* ---- What is written ---- */
 
+/* A plain Llama has no `language_model` around it, neither in its files nor in transformers. */
+static const char *name_on_disk(const merge *m, const char *name)
+{
+    static const char around[] = "language_model.";
+    const size_t n = sizeof around - 1;
+    const bool inside = !m->from->model->config.has_vision && strncmp(name, around, n) == 0;
+    return inside ? name + n : name;
+}
+
 static part *add_part(merge *m, const char *name, f2b_dtype type, int ndim, const int64_t *shape)
 {
     if (m->n == m->capacity) {
@@ -26,7 +35,8 @@ static part *add_part(merge *m, const char *name, f2b_dtype type, int ndim, cons
         m->parts = grown, m->capacity = capacity;
     }
     part *p = &m->parts[m->n++];
-    *p = (part){ .name = name, .array = { .name = name, .dtype = type, .ndim = ndim } };
+    *p = (part){ .name = name,
+                 .array = { .name = name_on_disk(m, name), .dtype = type, .ndim = ndim } };
     memcpy(p->array.shape, shape, (size_t)ndim * sizeof *shape);
     return p;
 }

@@ -10,7 +10,7 @@
 
 /* One tensor of the folder: where its values come from, and what is added to them. */
 typedef struct f2bi_merge_part {
-    const char *name;
+    const char *name;           /* in the registry */
     const f2b_tensor *tensor;   /* of the model; NULL: an unused one of the base's files */
     f2b_named_array array;      /* as it is written; data is set while its shard is */
     const f2b_tensor *a, *b;    /* the adapter to merge, or NULL */

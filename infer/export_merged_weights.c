@@ -123,7 +123,7 @@ f2b_status f2bi_merge_write_weights(merge *m)
             snprintf(name, sizeof name, "model-%05" PRId64 "-of-%05" PRId64 ".safetensors", file + 1,
                      files);
         for (int64_t i = first; i < first + n; i++)
-            json_object_set_new(map, m->parts[i].name, json_string(name));
+            json_object_set_new(map, m->parts[i].array.name, json_string(name));
         status = write_shard(m, first, n, name);
         first += n, file++;
     }

@@ -5,7 +5,7 @@
 #   scripts/setup.sh                 everything
 #   scripts/setup.sh --build-only    no oracles
 #   scripts/setup.sh --with-llama-cpp  llama.cpp too, for the test of GGUF exports; it is built from
-#                                    source, which takes 4 minutes on 2 free cores
+#                                    source, which takes 7 minutes of processor time
 #
 # Installs only what is missing, asks nothing, and takes a second when there is nothing to do.
 # The oracles are optional: without them it says so and ends well, and the tests use the golden

@@ -6,13 +6,14 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlavaForConditionalGeneration
+from transformers import LlamaForCausalLM, LlavaForConditionalGeneration
 
 from oracle.random_model import (SHAPES, language_tensors, normal, save_shards, vision_tensors,
-                                 write_llava)
+                                 write_llama, write_llava)
 
 BUILD = Path(os.environ.get("F2B_BUILD_DIR", "build/release"))
 BIN, TESTS = BUILD / "bin", BUILD / "tests"
@@ -195,6 +196,58 @@ def test_shards(world, tmp_path, monkeypatch):
     assert not want and index["metadata"]["total_size"] == size
     ours = compute(world, tmp_path, "-", tmp_path / "parts")
     assert_transformers_agrees(tmp_path / "parts", ours)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_plain_llama(world, tmp_path, tied):
+    """A Llama base gives a Llama folder, by transformers' names; peft on the base is the judge."""
+    language = dict(SHAPES["gqa"]["language"], vocab_size=832)
+    base, run_folder = write_llama(tmp_path / "base", language, tied=tied), tmp_path / "run"
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    run(TESTS / "make_run", base, run_folder, json.dumps(METHOD), 5)
+    run(BIN / "f2b-export", "--checkpoint", run_folder, "--format", "peft", "--out",
+        tmp_path / "peft")
+    (tmp_path / "text").write_text("Summarize the image in a few words.")
+    for stage in ("compression", "generation"):
+        result = merge(run_folder, tmp_path / stage, stage)
+        assert result["merged"] == 2 * 5 and result["output"] > 1e-3 > 100 * result["rounding"]
+        model, info = LlamaForCausalLM.from_pretrained(
+            tmp_path / stage, torch_dtype=torch.float64, output_loading_info=True)
+        assert not any(info.values()), info
+        run(BIN / "f2b-eval", "--task", "nll", "--model", tmp_path / stage, "--text",
+            tmp_path / "text", "--logits", tmp_path / "logits.npy")
+        ours = torch.from_numpy(np.load(tmp_path / "logits.npy"))
+        ids = run_ids(base, (tmp_path / "text").read_text())
+        plain = LlamaForCausalLM.from_pretrained(base, torch_dtype=torch.float64)
+        with torch.no_grad():
+            merged, without = (m(ids).logits[0] for m in (model, plain))
+            adapted = peft.PeftModel.from_pretrained(plain, tmp_path / "peft" / stage)
+            adapted = adapted.double()(ids).logits[0]
+        assert error(merged, adapted) < 1e-5 and error(without, adapted) > 1e-2
+        assert error(ours[:len(merged)], merged[:len(ours)]) < 1e-4
+
+
+def run_ids(model, text):
+    done = subprocess.run([BIN / "f2b-data", "tokenize", "--model", model], input=text, text=True,
+                          capture_output=True, check=True, timeout=60)
+    return torch.tensor([[1] + json.loads(done.stdout)])
+
+
+def test_an_adapter_lost_in_the_base_type(world, tmp_path, monkeypatch):
+    """Weights of bf16 take no change below their rounding: such a merge is no export."""
+    monkeypatch.setitem(SHAPES, "vocab832", dict(
+        SHAPES["odd"], language=dict(SHAPES["odd"]["language"], vocab_size=832)))
+    base = write_llava(tmp_path / "base", "vocab832")
+    for file in ("tokenizer.model", "tokenizer_config.json"):
+        (base / file).write_bytes((world / "model" / file).read_bytes())
+    method = dict(METHOD, lora=dict(METHOD["lora"], alpha=1e-4))
+    run(TESTS / "make_run", base, tmp_path / "run", json.dumps(method), 5)
+    done = subprocess.run([str(a) for a in (
+        BIN / "f2b-export", "--checkpoint", tmp_path / "run", "--format", "merged", "--stage",
+        "generation", "--out", tmp_path / "out")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "too coarse" in done.stderr and "peft" in done.stderr
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith("out")]
 
 
 def write_haotian(folder, clip, language, vision):
