@@ -77,7 +77,8 @@ static f2b_status check_fits(const f2b_trained_model *t)
     if (strcmp(have, f2b_trained_base_fingerprint(t->file)) == 0) return F2B_OK;
     return f2b_fail(F2B_ERR_FORMAT,
                     "%s was trained on a base with the fingerprint %s, but %s has %s; "
-                    "name the right folder with --model DIR",
+                    "name the right folder with --model DIR (a separate tower's with "
+                    "--vision-path DIR)",
                     f2b_trained_path(t->file), f2b_trained_base_fingerprint(t->file), path, have);
 }
 

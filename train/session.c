@@ -22,6 +22,21 @@ static f2b_status open_parts(f2b_session *s, f2b_device device)
     return F2B_OK;
 }
 
+/* A projector that was lost on the way is not to be trained anew unnoticed. */
+static f2b_status tell_of_projector(const f2b_session *s,
+                                    void (*note)(void *user, const char *text), void *user)
+{
+    if (!f2b_model_folder_has_weights(s->folder) || f2b_model_folder_has_projector(s->folder))
+        return F2B_OK;
+    char *text = f2b_sprintf(F2B_TAG_OTHER,
+                             "note: %s has no projector; this run starts with a new one",
+                             s->config->model.path);
+    if (text == NULL) return F2B_ERR_MEMORY;
+    note(user, text);
+    f2b_free(text);
+    return F2B_OK;
+}
+
 f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
                               void (*note)(void *user, const char *text), void *user)
 {
@@ -32,7 +47,9 @@ f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
     }
     s->config = config;
     s->bad = f2b_fault_list_new(note, user);
-    if (s->bad != NULL && open_parts(s, device) == F2B_OK) return s;
+    if (s->bad != NULL && open_parts(s, device) == F2B_OK &&
+        tell_of_projector(s, note, user) == F2B_OK)
+        return s;
     f2b_session_close(s);
     return NULL;
 }

@@ -16,7 +16,13 @@
 
 static char folder[64];
 
-static void quiet(void *user, const char *text) { (void)user, (void)text; }
+static char noted[512];                 /* the last note */
+
+static void quiet(void *user, const char *text)
+{
+    (void)user;
+    snprintf(noted, sizeof noted, "%s", text);
+}
 static void step(void *user, const f2b_metrics_row *row, int64_t steps)
 {
     (void)user, (void)row, (void)steps;
@@ -51,7 +57,7 @@ static void train(f2b_session *s)
         fail_msg("%s", f2b_last_error());
 }
 
-/* The tensors of `from` whose names begin as in `keep`, into `to`, names without their first `cut`. */
+/* Tensors of `from` whose names begin as in `keep`, into `to`, without the first `cut` letters. */
 static void take(const char *from, const char *to, const char *const keep[2], size_t cut)
 {
     f2b_model_folder *whole = f2b_model_folder_open(from, NULL);
@@ -184,6 +190,7 @@ static void starts_where_it_is_trained(void **state)
                               i ? "run.dir=%s/run-vicuna" : "run.dir=%s/run-bare",
                               "train.projector_learning_rate=0.01");
         if (s == NULL) fail_msg("%s", f2b_last_error());
+        assert_non_null(strstr(noted, "has no projector; this run starts with a new one"));
         const f2b_tensor *p = projector(s);
         assert_int_equal(f2b_numel(p), 32 * 32);
         memcpy(fresh[i], p->data, sizeof fresh[i]);
@@ -207,8 +214,10 @@ static void starts_where_it_is_trained(void **state)
                                                     .stage = F2B_STAGE_GENERATION },
                               &result) != F2B_OK)
             fail_msg("%s", f2b_last_error());
+        noted[0] = '\0';
         s = OPEN(i ? "model.path=%s/merged-vicuna" : "model.path=%s/merged-bare");
         if (s == NULL) fail_msg("%s", f2b_last_error());
+        assert_string_equal(noted, "");
         f2b_session_close(s);
         f2b_free(run), f2b_free(merged);
     }
