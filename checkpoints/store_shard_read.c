@@ -116,6 +116,7 @@ static f2b_status read_exact(hid_t group, const char *name, hid_t type, const ch
 /* Names of n things: [n] texts of *length bytes each. */
 static f2b_status read_names(hid_t group, int64_t n, char **texts, size_t *length)
 {
+    *texts = NULL;
     const hid_t set = f2bi_hdf5_has(group, "ids") ? H5Dopen2(group, "ids", H5P_DEFAULT) : -1;
     if (set < 0) return f2bi_hdf5_fail(F2B_ERR_FORMAT, "ids are missing");
     const hid_t type = H5Dget_type(set);

@@ -6,7 +6,7 @@
 #include "checkpoints/store_writer.h"
 #include "tests/checkpoints/fixtures.h"
 
-enum { K = 3, D = 8, SHARD = 4 };
+enum { K = 3, D = 8, SHARD = 4 };       /* tokens, width, images of a shard */
 
 static inline f2b_store_identity an_identity(void)
 {

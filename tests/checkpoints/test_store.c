@@ -1,8 +1,11 @@
 /* The compressed store: round trips, going on, names, refusals, and damage of every kind. */
 #include "tests/checkpoints/store_fixture.h"
 
+#include <hdf5.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "checkpoints/store_internal.h"
 
 static const char *shard(int i)
 {
@@ -218,7 +221,7 @@ static void told(void *user, const char *file, const char *why)
     snprintf(v->why, sizeof v->why, "%s", why);
 }
 
-/* One bit of every 41st byte of a shard, flipped one at a time: named, and only that shard. What is
+/* One bit of every 89th byte of a shard, flipped one at a time: named, and only that shard. What is
  * not of the tokens is found by opening, too. */
 static void flipped_bits(void **state)
 {
@@ -230,7 +233,7 @@ static void flipped_bits(void **state)
     f2b_store_close(store);
     int64_t bytes;
     char *file = read_bytes(shard(1), &bytes);
-    for (int64_t at = 0; at < bytes; at += 41) {
+    for (int64_t at = 0; at < bytes; at += 89) {
         const char kept = file[at];
         file[at] ^= (char)(1 << at % 8);
         write_bytes(shard(1), file, (size_t)bytes);
@@ -285,7 +288,7 @@ static void mixed_up(void **state)
     assert_failed(F2B_ERR_FORMAT, "shard-00000.h5", "");
 }
 
-/* Every 5th bit of store.json: found, or without meaning (the last digits of a number). */
+/* Every 13th bit of store.json: found, or without meaning (the last digits of a number). */
 static void flipped_manifest(void **state)
 {
     (void)state;
@@ -293,7 +296,7 @@ static void flipped_manifest(void **state)
     int64_t bytes;
     int survived = 0;
     char *file = read_bytes(in_temp("s/store.json"), &bytes);
-    for (int64_t bit = 0; bit < 8 * bytes; bit += 5) {
+    for (int64_t bit = 0; bit < 8 * bytes; bit += 13) {
         file[bit / 8] ^= (char)(1 << bit % 8);
         write_bytes(in_temp("s/store.json"), file, (size_t)bytes);
         file[bit / 8] ^= (char)(1 << bit % 8);
@@ -345,6 +348,75 @@ static void false_manifests(void **state)
     f2b_free(file);
 }
 
+/* ---- Shards that others wrote, with the right checksums ---- */
+
+static void ids_are_a_group(hid_t file)
+{
+    H5Ldelete(file, "ids", H5P_DEFAULT);
+    H5Gclose(H5Gcreate2(file, "ids", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+}
+static void ids_vary_in_length(hid_t file)
+{
+    H5Ldelete(file, "ids", H5P_DEFAULT);
+    const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, (hsize_t[]){ 4 }, NULL);
+    H5Tset_size(type, H5T_VARIABLE);
+    H5Dclose(H5Dcreate2(file, "ids", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Tclose(type);
+}
+static void hashes_are_a_link(hid_t file)
+{
+    H5Ldelete(file, "hashes", H5P_DEFAULT);
+    H5Lcreate_external("/etc/passwd", "/hashes", file, "hashes", H5P_DEFAULT, H5P_DEFAULT);
+}
+static void duplicate_of_nothing(hid_t file)
+{
+    const hid_t set = H5Dopen2(file, "duplicates/rows", H5P_DEFAULT);
+    H5Dwrite(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, (int64_t[]){ 4 });
+    H5Dclose(set);
+}
+static void no_method(hid_t file) { H5Adelete(file, "method"); }
+
+static void change_shard(void (*change)(hid_t file))
+{
+    const hid_t file = H5Fopen(shard(0), H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(file >= 0);
+    change(file);
+    H5Fclose(file);
+    f2bi_store_manifest m;
+    assert_ok(f2bi_store_manifest_read(&m, in_temp("s")));
+    f2bi_store_entry *s = &m.shards[0];
+    const int fd = f2bi_file_open(s->path, &s->size);
+    assert_ok(f2bi_file_hash(fd, s->path, 0, 0, &s->size, s->checksum));
+    assert_ok(f2bi_file_hash(fd, s->path, s->offset, f2bi_store_token_bytes(&m, s->images),
+                             &s->size, s->rest));
+    close(fd);
+    assert_ok(f2bi_store_manifest_write(&m));
+    f2bi_store_manifest_clear(&m);
+}
+
+static void false_shards(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*change)(hid_t file);
+        const char *message;
+    } changes[] = {
+        { ids_are_a_group, "ids are missing" },
+        { ids_vary_in_length, "ids are not texts of fixed length" },
+        { hashes_are_a_link, "a link to elsewhere" },
+        { duplicate_of_nothing, "a duplicate of row 4" },
+        { no_method, "attribute method is missing" },
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        assert_ok(f2b_folder_remove(in_temp("s")));
+        assert_ok(write_store(in_temp("s"), 4));
+        change_shard(changes[i].change);
+        assert_null(f2b_store_open(in_temp("s")));
+        assert_failed(F2B_ERR_FORMAT, "shard-00000.h5", changes[i].message);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,7 +425,7 @@ int main(void)
         F2B_CKPT_TEST(many_names),     F2B_CKPT_TEST(refusals),
         F2B_CKPT_TEST(flipped_bits),   F2B_CKPT_TEST(cut_and_missing),
         F2B_CKPT_TEST(mixed_up),       F2B_CKPT_TEST(flipped_manifest),
-        F2B_CKPT_TEST(false_manifests),
+        F2B_CKPT_TEST(false_manifests), F2B_CKPT_TEST(false_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
