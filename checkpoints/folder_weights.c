@@ -16,7 +16,13 @@ static bool contains(void *context, const char *name)
     return f2b_model_folder_contains(context, name);
 }
 
+static void release(void *context, const void *data, int64_t bytes)
+{
+    f2b_model_folder_release(context, data, bytes);
+}
+
 f2b_weight_file f2b_folder_weights(f2b_model_folder *folder)
 {
-    return (f2b_weight_file){ .find = find, .contains = contains, .context = folder };
+    return (f2b_weight_file){ .find = find, .contains = contains, .release = release,
+                              .context = folder };
 }

@@ -24,6 +24,14 @@ struct f2b_model_folder {
     char fingerprint[F2B_FINGERPRINT_BYTES];   /* "" until asked for */
 };
 
+void f2b_model_folder_release(f2b_model_folder *folder, const void *data, int64_t bytes)
+{
+    const f2bi_tensor_files *const sets[] = { &folder->files, &folder->vision_files };
+    for (int s = 0; s < 2; s++)
+        for (int64_t i = 0; i < sets[s]->n; i++)
+            f2b_safetensors_release(sets[s]->files[i], data, bytes);
+}
+
 static bool is_vision(const char *name) { return strncmp(name, "vision_tower.", 13) == 0; }
 
 static int64_t count_tensors(const f2bi_tensor_files *set)

@@ -31,6 +31,9 @@ typedef struct f2b_model_folder f2b_model_folder;
 f2b_model_folder *f2b_model_folder_open(const char *path, const char *vision_path);
 void f2b_model_folder_close(f2b_model_folder *folder);
 
+/** Let go of the memory behind a tensor's data that was found here and has been copied. */
+void f2b_model_folder_release(f2b_model_folder *folder, const void *data, int64_t bytes);
+
 /** Its path, and that of its CLIP folder or NULL. */
 const char *f2b_model_folder_path(const f2b_model_folder *folder);
 const char *f2b_model_folder_vision_path(const f2b_model_folder *folder);

@@ -37,6 +37,10 @@ const char *f2b_safetensors_path(const f2b_safetensors *file);
 
 /** The tensors, in the order of their bytes in the file; borrowed. */
 int64_t f2b_safetensors_count(const f2b_safetensors *file);
+
+/** Let go of the memory that holds [data, data + bytes) of the map, whose contents have been copied;
+ *  they are read from the file again if anybody looks. Nothing happens to memory outside the map. */
+void f2b_safetensors_release(const f2b_safetensors *file, const void *data, int64_t bytes);
 const f2b_safetensor *f2b_safetensors_at(const f2b_safetensors *file, int64_t i);
 
 /** A tensor by its name, or NULL (no error is set). */

@@ -59,6 +59,15 @@ static f2b_status map_file(f2b_safetensors *file)
     return status;
 }
 
+void f2b_safetensors_release(const f2b_safetensors *file, const void *data, int64_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), map = (uintptr_t)file->map;
+    const uintptr_t first = (uintptr_t)data, end = first + (uintptr_t)bytes;
+    if (first < map || end > map + (uintptr_t)file->map_bytes) return;
+    const uintptr_t from = (first + page - 1) / page * page, to = end / page * page;
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 static f2b_status parse_header(f2b_safetensors *file)
 {
     uint64_t n = 0;

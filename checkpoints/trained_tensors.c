@@ -216,10 +216,17 @@ static bool contains_weight(void *context, const char *name)
     return find(f, name) >= 0 || (f->under != NULL && f->under->contains(f->under->context, name));
 }
 
+static void release_weight(void *context, const void *data, int64_t bytes)
+{
+    const f2b_weight_file *under = ((f2b_trained *)context)->under;
+    if (under != NULL && under->release != NULL) under->release(under->context, data, bytes);
+}
+
 f2b_weight_file f2b_trained_weights(f2b_trained *f, const f2b_weight_file *under)
 {
     f->under = under;
-    return (f2b_weight_file){ .find = find_weight, .contains = contains_weight, .context = f };
+    return (f2b_weight_file){ .find = find_weight, .contains = contains_weight,
+                              .release = release_weight, .context = f };
 }
 
 /* ---- Into the registry ---- */

@@ -184,7 +184,7 @@ int main(int argc, char **argv)
         { "batch", "N", F2B_OPTION_INT, &p.batch, "images a forward pass", 1, 65536 },
         { "workers", "N", F2B_OPTION_INT, &p.workers, "threads that read and decode", 1, 256 },
         { "precision", "f32|bf16", F2B_OPTION_CHOICE, &p.choice.precision, "arithmetic" },
-        { "weights", "auto|f32|bf16|f16", F2B_OPTION_CHOICE, &p.choice.weights,
+        { "weights", "auto|f32|bf16|f16|int8|nf4", F2B_OPTION_CHOICE, &p.choice.weights,
           "storage of frozen weights; auto: as the files have them" },
         { 0 },
     };

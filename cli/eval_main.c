@@ -96,7 +96,7 @@ int main(int argc, char **argv)
         { "max-caption-length", "N", F2B_OPTION_INT, &s.max_caption_length,
           "retrieval: ids of a caption, as data.max_caption_length", 1, 1e6 },
         { "precision", "f32|bf16", F2B_OPTION_CHOICE, &s.precision, "arithmetic" },
-        { "weights", "auto|f32|bf16|f16", F2B_OPTION_CHOICE, &s.weights,
+        { "weights", "auto|f32|bf16|f16|int8|nf4", F2B_OPTION_CHOICE, &s.weights,
           "storage of frozen weights; auto: as the files have them" },
         { 0 },
     };

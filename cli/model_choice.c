@@ -10,6 +10,8 @@ f2b_trained_model *f2b_model_choice_open(const f2b_model_choice *c, f2b_device d
     if (strcmp(c->weights, "f32") == 0) storage = F2B_F32;
     if (strcmp(c->weights, "bf16") == 0) storage = F2B_BF16;
     if (strcmp(c->weights, "f16") == 0) storage = F2B_F16;
+    if (strcmp(c->weights, "int8") == 0) storage = F2B_INT8;
+    if (strcmp(c->weights, "nf4") == 0) storage = F2B_NF4;
     const f2b_trained_model_options o = {
         .checkpoint = c->checkpoint,
         .model = c->model,

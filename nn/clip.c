@@ -46,13 +46,15 @@ static void norm(builder *b, int64_t layer, const char *name, int64_t d, f2b_ten
 static void linear(builder *b, f2b_adapted_linear *l, int64_t layer, const char *name, int64_t out,
                    int64_t in)
 {
-    char full[160], module[256];
-    snprintf(full, sizeof full, "encoder.layers.%lld.%s.weight", (long long)layer, name);
-    l->weight = tensor(b, full, 2, (int64_t[]){ out, in }, normal);
-    snprintf(full, sizeof full, "encoder.layers.%lld.%s.bias", (long long)layer, name);
-    l->bias = tensor(b, full, 1, &out, zero);
+    char full[288], module[256];
+    if (b->status != F2B_OK) return;
     snprintf(module, sizeof module, "vision_tower.vision_model.encoder.layers.%lld.%s",
              (long long)layer, name);
+    snprintf(full, sizeof full, "%s.weight", module);
+    l->weight = f2b_weights_matrix(b->w, full, out, in, normal, b->trained, F2B_GROUP_VISION_TOWER);
+    if (l->weight == NULL) b->status = f2b_last_status();
+    snprintf(full, sizeof full, "encoder.layers.%lld.%s.bias", (long long)layer, name);
+    l->bias = tensor(b, full, 1, &out, zero);
     if (b->status == F2B_OK && b->lora != NULL)
         b->status = f2b_adapted_linear_add_lora(l, b->w, module, b->lora);
 }
@@ -241,12 +243,11 @@ f2b_status f2b_projector_build(f2b_projector *p, const f2b_model_config *config,
     const f2b_init init = { F2B_INIT_NORMAL, config->text.initializer_range };
     const f2b_parameter_group group = F2B_GROUP_PROJECTOR;
     p->activation = config->projector_activation;
-    p->w1 = f2b_weights_get(w, "multi_modal_projector.linear_1.weight", 2, (int64_t[]){ d, in }, init,
-                            trained, group);
+    p->w1 = f2b_weights_matrix(w, "multi_modal_projector.linear_1.weight", d, in, init, trained, group);
     p->b1 = p->w1 ? f2b_weights_get(w, "multi_modal_projector.linear_1.bias", 1, &d, zero, trained,
                                     group) : NULL;
-    p->w2 = p->b1 ? f2b_weights_get(w, "multi_modal_projector.linear_2.weight", 2,
-                                    (int64_t[]){ d, d }, init, trained, group) : NULL;
+    p->w2 = p->b1 ? f2b_weights_matrix(w, "multi_modal_projector.linear_2.weight", d, d, init, trained,
+                                       group) : NULL;
     p->b2 = p->w2 ? f2b_weights_get(w, "multi_modal_projector.linear_2.bias", 1, &d, zero, trained,
                                     group) : NULL;
     return p->b2 != NULL ? F2B_OK : f2b_last_status();

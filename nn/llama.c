@@ -45,7 +45,10 @@ static void projection(builder *b, f2b_adapted_linear *l, int64_t layer, const c
     snprintf(module, sizeof module, "language_model.model.layers.%lld.%s.%s", (long long)layer,
              block, name);
     snprintf(full, sizeof full, "%s.weight", module);
-    l->weight = tensor(b, full, 2, (int64_t[]){ out, in });
+    if (b->status != F2B_OK) return;
+    l->weight = f2b_weights_matrix(b->w, full, out, in, (f2b_init){ F2B_INIT_NORMAL, b->std },
+                                   b->o->trained, F2B_GROUP_LANGUAGE_MODEL);
+    if (l->weight == NULL) b->status = f2b_last_status();
     if (b->status == F2B_OK && (b->o->targets >> target & 1))
         b->status = f2b_adapted_linear_add_lora(l, b->w, module, &b->o->lora);
 }

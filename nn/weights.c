@@ -1,6 +1,7 @@
 /* See weights.h. */
 #include "nn/weights.h"
 
+#include "autograd/core/quant.h"
 #include "autograd/core/rng.h"
 
 void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name)
@@ -54,22 +55,65 @@ static f2b_tensor *trained_copy(f2b_weight_builder *w, const char *name, int ndi
     return f2b_parameters_add(w->parameters, t, name, group, decay) == F2B_OK ? t : NULL;
 }
 
-f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
-                            f2b_init init, bool trained, f2b_parameter_group group)
+/* Quantise a file's matrix, or one drawn for the purpose, into t. */
+static f2b_status fill_quantised(f2b_tensor *t, const char *name, f2b_init init, uint64_t seed,
+                                 const void *data, f2b_dtype dtype)
 {
-    f2b_dtype dtype = w->storage;
+    f2b_tensor *drawn = NULL;
+    if (data == NULL) {
+        drawn = f2b_tensor_new(t->device, F2B_F32, t->ndim, t->shape, F2B_TAG_SCRATCH);
+        if (drawn == NULL) return f2b_last_status();
+        f2b_init_fill(drawn, init, seed, name);
+    }
+    const f2b_status status =
+        f2b_quantise(t->dtype, t->shape[0], t->shape[1], drawn != NULL ? drawn->data : data,
+                     drawn != NULL ? F2B_F32 : dtype, t->data);
+    f2b_tensor_free(drawn);
+    return status;
+}
+
+static f2b_tensor *get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
+                       f2b_init init, bool trained, f2b_parameter_group group, f2b_dtype storage)
+{
+    f2b_dtype dtype = storage;
     const void *data = NULL;
     if (w->file != NULL &&
         w->file->find(w->file->context, name, ndim, shape, &dtype, &data) != F2B_OK)
         return NULL;
     if (trained) return trained_copy(w, name, ndim, shape, init, data, dtype, ndim >= 2, group);
-    if (data != NULL && dtype == w->storage)
+    if (data != NULL && dtype == storage)
         return own(w, f2b_tensor_borrow(w->device, dtype, ndim, shape, data), name);
-    f2b_tensor *t = own(w, f2b_tensor_new(w->device, w->storage, ndim, shape, F2B_TAG_WEIGHTS), name);
+    f2b_tensor *t = own(w, f2b_tensor_new(w->device, storage, ndim, shape, F2B_TAG_WEIGHTS), name);
     if (t == NULL) return NULL;
-    if (data != NULL) f2b_convert(t->data, t->dtype, data, dtype, (size_t)f2b_numel(t));
-    else f2b_init_fill(t, init, w->seed, name);
+    if (f2b_dtype_is_quantised(storage)) {
+        if (fill_quantised(t, name, init, w->seed, data, dtype) != F2B_OK) {
+            if (f2b_last_status() == F2B_ERR_NUMBERS)
+                (void)f2b_fail(F2B_ERR_FORMAT, "%s cannot be stored as %s: a row of the file has an "
+                               "infinite element or one that is no number", name,
+                               f2b_dtype_name(storage));
+            return NULL;
+        }
+    } else if (data != NULL) {
+        f2b_convert(t->data, t->dtype, data, dtype, (size_t)f2b_numel(t));
+    } else {
+        f2b_init_fill(t, init, w->seed, name);
+    }
+    if (data != NULL && w->file->release != NULL)
+        w->file->release(w->file->context, data, f2b_numel(t) * (int64_t)f2b_dtype_size(dtype));
     return t;
+}
+
+f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
+                            f2b_init init, bool trained, f2b_parameter_group group)
+{
+    return get(w, name, ndim, shape, init, trained, group,
+               f2b_dtype_is_quantised(w->storage) ? F2B_BF16 : w->storage);
+}
+
+f2b_tensor *f2b_weights_matrix(f2b_weight_builder *w, const char *name, int64_t out, int64_t in,
+                               f2b_init init, bool trained, f2b_parameter_group group)
+{
+    return get(w, name, 2, (int64_t[]){ out, in }, init, trained, group, w->storage);
 }
 
 f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,

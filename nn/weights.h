@@ -15,6 +15,8 @@ typedef struct f2b_weight_file {
     f2b_status (*find)(void *context, const char *name, int ndim, const int64_t *shape,
                        f2b_dtype *dtype, const void **data);
     bool (*contains)(void *context, const char *name);
+    /** The tensor at `data` has been copied and is not read again; NULL where nobody needs to know. */
+    void (*release)(void *context, const void *data, int64_t bytes);
     void *context;
 } f2b_weight_file;
 
@@ -27,7 +29,8 @@ typedef struct f2b_init {
 typedef struct f2b_weight_builder {
     const f2b_weight_file *file;        /* NULL: random start */
     f2b_device device;
-    f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 (f64 in tests) */
+    f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 (f64 in tests); int8 and
+                                         * nf4 of matrices of products, all else being bf16 then */
     f2b_dtype master;                   /* of trained tensors: f32 (f64 in tests) */
     uint64_t seed;
     f2b_parameters *parameters;         /* trained tensors are added here */
@@ -41,6 +44,10 @@ typedef struct f2b_weight_builder {
  */
 f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool trained, f2b_parameter_group group);
+
+/** As above for the matrix [out, in] of a linear layer, which may be stored as int8 or nf4. */
+f2b_tensor *f2b_weights_matrix(f2b_weight_builder *w, const char *name, int64_t out, int64_t in,
+                               f2b_init init, bool trained, f2b_parameter_group group);
 
 /** A tensor that no base model file has (adapters, summary tokens): trained, drawn from the seed. */
 f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,

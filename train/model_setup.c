@@ -17,12 +17,10 @@ f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_con
     case F2B_WEIGHTS_F32: o->storage = F2B_F32; return F2B_OK;
     case F2B_WEIGHTS_BF16: o->storage = F2B_BF16; return F2B_OK;
     case F2B_WEIGHTS_F16: o->storage = F2B_F16; return F2B_OK;
-    case F2B_WEIGHTS_INT8:
-    case F2B_WEIGHTS_NF4: break;
+    case F2B_WEIGHTS_INT8: o->storage = F2B_INT8; return F2B_OK;
+    case F2B_WEIGHTS_NF4: o->storage = F2B_NF4; return F2B_OK;
     }
-    return f2b_fail(F2B_ERR_UNSUPPORTED,
-                    "model.weights: int8 and nf4 have no kernels in this build; "
-                    "use bf16, f16 or f32");
+    return f2b_fail(F2B_ERR_INVALID, "model.weights is %d", (int)config->model.weights);
 }
 
 /* The ids of the tokenizer's normal pieces that the model has embeddings for. */
@@ -57,6 +55,12 @@ static bool contains(void *context, const char *name)
     return folder->contains(folder->context, name);
 }
 
+static void release(void *context, const void *data, int64_t bytes)
+{
+    const f2b_weight_file *folder = context;
+    folder->release(folder->context, data, bytes);
+}
+
 f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f2b_device device,
                            const f2b_tokenizer *tokenizer)
 {
@@ -67,7 +71,7 @@ f2b_model *f2b_model_setup(const f2b_config *config, f2b_model_folder *folder, f
                        "%s is a language model without a vision tower; give model.vision_path or "
                        "a LLaVA folder", config->model.path);
     f2b_weight_file file = f2b_folder_weights(folder);
-    const f2b_weight_file without_projector = { find_or_draw, contains, &file };
+    const f2b_weight_file without_projector = { find_or_draw, contains, release, &file };
     if (f2b_model_folder_has_weights(folder))
         o.file = o.train_projector && !f2b_model_folder_has_projector(folder) ? &without_projector
                                                                               : &file;

@@ -4,12 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/core/quant.h"
 #include "autograd/device/device.h"
 
 static f2b_tensor *leaf_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape)
 {
     F2B_CHECK(ndim >= 0 && ndim <= F2B_MAX_DIMS);
-    int64_t bytes = (int64_t)f2b_dtype_size(dtype);
+    const bool quantised = f2b_dtype_is_quantised(dtype);
+    int64_t bytes = quantised ? 16 : (int64_t)f2b_dtype_size(dtype);
+    F2B_RETURN_NULL_IF(quantised && ndim != 2, F2B_ERR_SHAPE, "a tensor of %d dimensions cannot be %s",
+                       ndim, f2b_dtype_name(dtype));
     for (int i = 0; i < ndim; i++)
         F2B_RETURN_NULL_IF(shape[i] < 0 || __builtin_mul_overflow(bytes, shape[i], &bytes),
                            F2B_ERR_SHAPE, "dimension %d of a tensor is %lld", i, (long long)shape[i]);
@@ -88,6 +92,8 @@ int64_t f2b_numel(const f2b_tensor *x)
 
 size_t f2b_tensor_bytes(const f2b_tensor *x)
 {
+    if (f2b_dtype_is_quantised(x->dtype))
+        return (size_t)f2b_quant_bytes(x->dtype, x->shape[0], x->shape[1]);
     return (size_t)f2b_numel(x) * f2b_dtype_size(x->dtype);
 }
 

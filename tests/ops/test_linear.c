@@ -1,6 +1,8 @@
 /* linear: groups, biases, LoRA, dropout, stored weights. */
 #include "tests/support/check_op.h"
 
+#include "autograd/core/quant.h"
+#include "autograd/core/rng.h"
 #include "autograd/ops/linear/linear.h"
 
 typedef struct setup {
@@ -109,9 +111,65 @@ static void errors(void **state)
     for (int i = 0; i < 4; i++) f2b_tensor_free(all[i]);
 }
 
+/* y and dx of rows x [rows, in] through a weight, as f64. */
+static void through(f2b_dtype dtype, f2b_tensor *w, int64_t rows, const double *x, double *y, double *dx)
+{
+    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    const int64_t out = w->shape[0], in = w->shape[1];
+    const f2b_dtype leaf_type = dtype == F2B_BF16 ? F2B_F32 : dtype;
+    f2b_tensor *leaf = f2b_check_leaf(leaf_type, 2, (int64_t[]){ rows, in }, x, true);
+    void *bytes = f2b_alloc_host((size_t)(rows * in) * 8, F2B_TAG_OTHER);
+    f2b_convert(bytes, dtype, leaf->data, leaf_type, (size_t)(rows * in));
+    f2b_tensor *input = f2b_tape_tensor_from(tape, dtype, 2, leaf->shape, bytes);
+    input->requires_grad = true;
+    f2b_tensor *result = f2b_linear(tape, f2b_tape_keep(input), w, NULL);
+    assert_non_null(result);
+    f2b_convert(y, F2B_F64, result->data, dtype, (size_t)(rows * out));
+    assert_int_equal(f2b_tape_seed(tape, result, 0.5), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    f2b_convert(dx, F2B_F64, input->grad, dtype, (size_t)(rows * in));
+    f2b_free(bytes);
+    f2b_tape_free(tape);
+    f2b_tensor_free(leaf);
+}
+
+/* int8 and nf4 give what their decoded values in f32 give, to the bit, forwards and backwards. */
+static void small_weights(void **state)
+{
+    (void)state;
+    enum { ROWS = 17, OUT = 70, IN = 131, MOST = OUT * IN };
+    static const f2b_dtype stored[] = { F2B_INT8, F2B_NF4 }, compute[] = { F2B_F32, F2B_F64, F2B_BF16 };
+    static double x[ROWS * IN], y[2][ROWS * OUT], dx[2][ROWS * IN];
+    static float values[MOST], decoded[MOST];
+    f2b_rng r = f2b_rng_new(3, F2B_RNG_TEST, 0, 0, 0);
+    for (int i = 0; i < ROWS * IN; i++) x[i] = f2b_rng_normal(&r);
+    for (int i = 0; i < MOST; i++) values[i] = (float)f2b_rng_normal(&r);
+    for (int s = 0; s < 2; s++) {
+        const int64_t shape[] = { OUT, IN };
+        f2b_tensor *small = f2b_tensor_new(F2B_HOST, stored[s], 2, shape, F2B_TAG_WEIGHTS);
+        assert_int_equal(f2b_quantise(stored[s], OUT, IN, values, F2B_F32, small->data), F2B_OK);
+        f2b_quant_decode(stored[s], small->data, 0, MOST, decoded);
+        f2b_tensor *whole = f2b_tensor_borrow(F2B_HOST, F2B_F32, 2, shape, decoded);
+        for (int c = 0; c < 3; c++) {
+            through(compute[c], small, ROWS, x, y[0], dx[0]);
+            through(compute[c], whole, ROWS, x, y[1], dx[1]);
+            assert_memory_equal(y[0], y[1], sizeof y[0]);
+            assert_memory_equal(dx[0], dx[1], sizeof dx[0]);
+        }
+        f2b_tape *tape = f2b_tape_new(F2B_HOST);
+        small->requires_grad = true;
+        f2b_tensor *in = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ ROWS, IN }, x, false);
+        f2b_check_error(f2b_linear(tape, in, small, NULL), F2B_ERR_DTYPE, f2b_dtype_name(stored[s]));
+        f2b_tape_free(tape);
+        f2b_tensor_free(in);
+        f2b_tensor_free(small);
+        f2b_tensor_free(whole);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(hand_value),
-                                        cmocka_unit_test(errors) };
+                                        cmocka_unit_test(small_weights), cmocka_unit_test(errors) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

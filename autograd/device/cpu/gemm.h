@@ -24,7 +24,7 @@ typedef struct f2b_gemm_term {
     f2b_dtype a_type;           /* f32, f64, bf16, f16 */
     int64_t a_row, a_col;       /* strides in elements; one of the two is 1 */
     const void *b;
-    f2b_dtype b_type;
+    f2b_dtype b_type;           /* also int8, nf4 (quant.h), whole: its columns are the stride */
     int64_t b_row, b_col;
     int64_t k;
     double alpha;

@@ -7,6 +7,7 @@
 #define F2B_AUTOGRAD_DEVICE_CPU_GEMM_OPERAND_H
 
 #include "autograd/core/dtype.h"
+#include "autograd/core/quant.h"
 #include "autograd/device/cpu/gemm_internal.h"
 
 typedef struct f2bi_operand {
@@ -15,6 +16,28 @@ typedef struct f2bi_operand {
     int64_t stride;                 /* elements from line to line */
 } f2bi_operand;
 
+/* Elements [at, at + n) of a small weight. */
+static inline const elem *f2bi_operand_decoded(const f2bi_operand *o, int64_t at, int64_t n,
+                                               elem *restrict space)
+{
+#if defined(F2B_KERNEL_F32)
+    f2b_quant_decode(o->type, o->data, at, n, space);
+#else
+    enum { PART = 128 };
+    float part[PART];
+    for (int64_t i = 0; i < n; i += PART) {
+        const int64_t m = n - i < PART ? n - i : PART;
+        f2b_quant_decode(o->type, o->data, at + i, m, part);
+#if defined(F2B_KERNEL_BF16)
+        for (int64_t j = 0; j < m; j++) space[i + j] = f2b_f32_to_bf16(part[j]);
+#else
+        for (int64_t j = 0; j < m; j++) space[i + j] = (elem)part[j];
+#endif
+    }
+#endif
+    return space;
+}
+
 /* Elements [first, first + n) of a line as the type of packed operands: where they lie if they are
  * stored so, else converted into `space` [n]. */
 static inline const elem *f2bi_operand_line(const f2bi_operand *o, int64_t line, int64_t first,
@@ -22,6 +45,7 @@ static inline const elem *f2bi_operand_line(const f2bi_operand *o, int64_t line,
 {
     const int64_t at = line * o->stride + first;
     if (o->type == F2B_ELEM_DTYPE) return (const elem *)o->data + at;
+    if (f2b_dtype_is_quantised(o->type)) return f2bi_operand_decoded(o, at, n, space);
 #if defined(F2B_KERNEL_BF16)
     if (o->type == F2B_F32) {       /* the common case, in a loop that vectorises */
         const float *x = (const float *)o->data + at;

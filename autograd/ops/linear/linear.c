@@ -36,7 +36,9 @@ static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
     const f2b_tensor *all[] = { w, p->bias, a, b };
     for (int j = 0; j < 4; j++) {
         if (all[j] == NULL) continue;
-        if (!f2b_dtype_is_float(all[j]->dtype) || (all[j]->requires_grad && all[j]->dtype != trained))
+        const bool stored = f2b_dtype_is_float(all[j]->dtype)
+                            || (all[j] == w && f2b_dtype_is_quantised(w->dtype));
+        if (!stored || (all[j]->requires_grad && all[j]->dtype != trained))
             return f2b_fail(F2B_ERR_DTYPE, "linear: projection %d: %s cannot be %s here", i,
                             all[j]->name ? all[j]->name : name, f2b_tensor_describe(all[j]));
     }

@@ -23,8 +23,8 @@ typedef struct f2b_projection {
  * A frozen weight gets no gradient and costs none.
  *
  * x        [..., in]  compute type; borrowed.
- * p        [n], n <= F2B_MAX_PROJECTIONS; weights may be stored in any float type, trained ones in
- *          the type of arithmetic (f32, or f64 with f64 rows).
+ * p        [n], n <= F2B_MAX_PROJECTIONS; weights may be stored in any float type, frozen ones
+ *          as int8 or nf4 too; trained ones in the type of arithmetic (f32, or f64 with f64 rows).
  * scale    alpha / r of the LoRA (used where lora_a is given).
  * dropout  on the LoRA's input only, or NULL; its row keys are borrowed until backward.
  * out      [n] tensors [..., out_i] in x's type; borrowed from the tape.
