@@ -20,8 +20,10 @@ const f2bi_field f2bi_fields[] = {
       .help = "CLIP folder, for LLaVA folders that lack the vision tower, and for a plain Llama "
               "(Vicuna), whose projector is then trained (`trainable.projector`)." },
     { "model.weights", F2BI_CHOICE, AT(model.weights), "bf16", "f32|bf16|f16|int8|nf4",
-      .help = "Storage of the frozen weights. f32 is the reference, bf16 takes half of its memory; "
-              "int8 and nf4 a quarter and an eighth, at some cost in exactness and speed." },
+      .help = "Storage of the frozen weights. f32 is the reference, bf16 takes half of its memory. "
+              "int8 (a scale per output channel) and nf4 (blocks of 64, double quantisation, as "
+              "bitsandbytes) take a quarter and an eighth for the matrices of linear layers, all else "
+              "being bf16 then; they cost some exactness and speed." },
     { "model.image_aspect_ratio", F2BI_CHOICE, AT(model.image_aspect_ratio), "pad", "pad|crop",
       .help = "Pad to a square with the mean colour (the paper's LLaVA), or crop the centre (the "
               "llava-hf processor). What the base was trained with is right." },

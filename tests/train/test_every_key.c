@@ -185,6 +185,8 @@ static const struct {
     { "model.path", "DIR/other", NULL, VALUES },
     { "model.vision_path", "DIR/clip", NULL, VALUES },
     { "model.weights", "bf16", NULL, VALUES },
+    { "model.weights", "int8", NULL, VALUES },
+    { "model.weights", "nf4", NULL, VALUES },
     { "model.image_aspect_ratio", "crop", WIDE, VALUES },
     { "summary.tokens", "3", NULL, NAMES },
     { "summary.prompt", "What?", NULL, VALUES },
