@@ -176,6 +176,14 @@ void f2b_store_unmap(f2b_store_map *map)
 
 /* ---- Checking ---- */
 
+f2b_status f2b_store_check_shard(const f2b_store *store, int64_t shard)
+{
+    f2bi_catalog catalog = { 0 };
+    const f2b_status status = f2bi_store_shard_read(&store->manifest, shard, true, &catalog);
+    f2bi_catalog_clear(&catalog);
+    return status;
+}
+
 f2b_status f2b_store_verify(const char *path, f2b_store_told *told, void *user)
 {
     f2bi_store_manifest m;

@@ -109,6 +109,10 @@ F2B_MUST_USE f2b_status f2b_store_map_shard(const f2b_store *store, int64_t shar
                                             f2b_store_map *map);
 void f2b_store_unmap(f2b_store_map *map);
 
+/** Check every byte of one shard of an open store. errors: F2B_ERR_FORMAT naming file and remedy,
+ *  F2B_ERR_IO, F2B_ERR_MEMORY. */
+F2B_MUST_USE f2b_status f2b_store_check_shard(const f2b_store *store, int64_t shard);
+
 /**
  * Check every byte of a store: each shard's size, checksum and contents, one after the other.
  * told    called for each file with why == NULL where it is sound.

@@ -80,10 +80,10 @@ void f2bi_options_join(f2bi_options *all, const f2b_option *own)
     for (int i = 0; i < F2BI_COMMON_OPTIONS; i++) all->list[all->n++] = &all->common_table[i];
 }
 
-static f2b_status unknown(const f2bi_options *all, const char *argument)
+static f2b_status unknown(const f2bi_options *all, const char *text)
 {
     char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(argument + 2, "="), argument + 2);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "="), text);
     const char *names[F2BI_MAX_OPTIONS];
     for (int i = 0; i < all->n; i++) names[i] = all->list[i]->name;
     const char *nearest = f2b_nearest_name(name, names, all->n);
@@ -138,20 +138,27 @@ static f2b_status set(const f2b_option *option, const char *text)
     return F2B_OK;
 }
 
-/* One argument that begins with two dashes, and its value, which may be the argument after it. */
+/* "-k", where an option has that name of one letter. */
+static bool is_short(const f2bi_options *all, const char *argument)
+{
+    return argument[0] == '-' && argument[1] != '\0' && argument[2] == '\0' &&
+           find(all, argument + 1, 1) != NULL;
+}
+
+/* One argument that names an option, and its value, which may be the argument after it. */
 static f2b_status read_option(const f2bi_options *all, int argc, char **argv, int *at, bool *seen)
 {
-    const char *argument = argv[*at];
-    const size_t length = strcspn(argument + 2, "=");
-    const f2b_option *option = find(all, argument + 2, length);
-    if (option == NULL) return unknown(all, argument);
+    const char *name = argv[*at] + (is_short(all, argv[*at]) ? 1 : 2);
+    const size_t length = strcspn(name, "=");
+    const f2b_option *option = find(all, name, length);
+    if (option == NULL) return unknown(all, name);
     for (int i = 0; i < all->n; i++) {
         if (all->list[i] != option) continue;
         if (seen[i] && option->type != F2B_OPTION_FLAG)
             return f2b_fail(F2B_ERR_USAGE, "--%s is given twice", option->name);
         seen[i] = true;
     }
-    const char *value = argument[2 + length] == '=' ? argument + 2 + length + 1 : NULL;
+    const char *value = name[length] == '=' ? name + length + 1 : NULL;
     if (option->type == F2B_OPTION_FLAG) {
         if (value != NULL) return f2b_fail(F2B_ERR_USAGE, "--%s takes no value", option->name);
         return set(option, NULL);
@@ -197,7 +204,7 @@ static f2b_status read_all(const f2b_command *command, const f2bi_options *all, 
         const bool dashes = strncmp(argv[i], "--", 2) == 0;
         if (!ended && dashes && argv[i][2] == '\0') {
             ended = true;
-        } else if (!ended && dashes) {
+        } else if (!ended && (dashes || is_short(all, argv[i]))) {
             F2B_TRY(read_option(all, argc, argv, &i, seen));
         } else if (!ended && argv[i][0] == '-' && argv[i][1] != '\0') {
             return f2b_fail(F2B_ERR_USAGE, "unknown option %s: options have long names, see --help",

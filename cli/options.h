@@ -19,7 +19,8 @@
  *         return f2b_exit_with(command.name, work(model, json));
  *     }
  *
- * Forms: --name VALUE, --name=VALUE, a flag alone, and operands anywhere; `--` ends the options.
+ * Forms: --name VALUE, --name=VALUE, a flag alone, and operands anywhere; `--` ends the options. An
+ * option whose name is one letter is also -n VALUE.
  */
 #ifndef F2B_CLI_OPTIONS_H
 #define F2B_CLI_OPTIONS_H

@@ -52,7 +52,7 @@ static void default_text(const f2b_option *option, char *out, size_t size)
 static void print_option(const f2b_option *option)
 {
     char text[512], end[128];
-    int column = printf("  --%s%s%s", option->name, option->value != NULL ? " " : "",
+    int column = printf("  %s%s%s%s", option->name[1] == '\0' ? "-" : "--", option->name, option->value != NULL ? " " : "",
                         option->value != NULL ? option->value : "");
     if (column + 2 > HELP_COLUMN) {
         printf("\n");

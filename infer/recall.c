@@ -1,11 +1,11 @@
 /* Recall from embeddings: f2b_retrieval_recall of evaluate.h. */
 #include <inttypes.h>
-#include <math.h>
 
 #include "autograd/core/alloc.h"
 #include "autograd/core/tape.h"
 #include "autograd/ops/linear/linear.h"
 #include "infer/evaluate.h"
+#include "infer/unit_row.h"
 
 enum { BLOCK = 256 }; /* queries whose similarities are there at a time */
 
@@ -22,18 +22,12 @@ static f2b_tensor *normalised(const f2b_tensor *x)
     f2b_tensor *y = f2b_tensor_new(F2B_HOST, F2B_F32, 2, x->shape, F2B_TAG_ACTIVATIONS);
     if (y == NULL) return NULL;
     f2b_convert(y->data, F2B_F32, x->data, x->dtype, (size_t)(rows * d));
-    for (int64_t i = 0; i < rows; i++) {
-        float *row = (float *)y->data + i * d;
-        double sum = 0;
-        for (int64_t j = 0; j < d; j++) sum += (double)row[j] * (double)row[j];
-        if (!isfinite(sum)) {
+    for (int64_t i = 0; i < rows; i++)
+        if (!f2b_unit_row((float *)y->data + i * d, d)) {
             f2b_tensor_free(y);
             (void)f2b_fail(F2B_ERR_NUMBERS, "embedding %" PRId64 " is not finite", i);
             return NULL;
         }
-        const double scale = sum > 0 ? 1.0 / sqrt(sum) : 0;
-        for (int64_t j = 0; j < d; j++) row[j] = (float)(row[j] * scale);
-    }
     return y;
 }
 

@@ -2,15 +2,12 @@
 #include "infer/svg/svg.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
-#include "data/image/image.h"
-#include "data/tokenizer/buffers.h"
-#include "data/tokenizer/utf8.h"
+#include "infer/svg/markup.h"
 
 struct f2b_svg {
     f2b_text text;
@@ -75,61 +72,21 @@ void f2b_svg_add(f2b_svg *svg, const char *format, ...)
     f2b_svg_append(svg, piece, (size_t)n);
 }
 
-/* XML has no control characters; the five that mean something are named. */
-static void add_escaped(f2b_svg *svg, const char *text)
-{
-    size_t n = strlen(text);
-    while (n > 0) {
-        uint32_t code = 0;
-        const int size = f2bi_utf8_decode(text, n, &code);
-        const bool allowed = size > 0 && code >= 0x20 && code != 0x7f && code != 0xfffe &&
-                             code != 0xffff;
-        if (code == '<') f2b_svg_append(svg, "&lt;", 4);
-        else if (code == '>') f2b_svg_append(svg, "&gt;", 4);
-        else if (code == '&') f2b_svg_append(svg, "&amp;", 5);
-        else if (code == '"') f2b_svg_append(svg, "&quot;", 6);
-        else if (allowed) f2b_svg_append(svg, text, (size_t)size);
-        else f2b_svg_append(svg, F2BI_REPLACEMENT, strlen(F2BI_REPLACEMENT));
-        text += size > 0 ? size : 1, n -= (size_t)(size > 0 ? size : 1);
-    }
-}
-
 void f2b_svg_text(f2b_svg *svg, double x, double y, const char *class, const char *text)
 {
     f2b_svg_add(svg, "<text x=\"%.6g\" y=\"%.6g\" class=\"%s\" xml:space=\"preserve\">", x, y,
                 class);
-    add_escaped(svg, text);
+    if (svg->status == F2B_OK) svg->status = f2b_markup_text(&svg->text, text);
     f2b_svg_append(svg, "</text>\n", 8);
-}
-
-static void add_base64(f2b_svg *svg, const uint8_t *bytes, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        const uint32_t b1 = i + 1 < n ? bytes[i + 1] : 0, b2 = i + 2 < n ? bytes[i + 2] : 0;
-        const uint32_t word = (uint32_t)bytes[i] << 16 | b1 << 8 | b2;
-        char four[4];
-        for (int k = 0; k < 4; k++) four[k] = digits[word >> (18 - 6 * k) & 63];
-        if (i + 1 >= n) four[2] = '=';
-        if (i + 2 >= n) four[3] = '=';
-        f2b_svg_append(svg, four, 4);
-    }
 }
 
 void f2b_svg_define_image(f2b_svg *svg, const char *id, const unsigned char *rgb, int width,
                           int height)
 {
-    int64_t n = 0;
-    uint8_t *png = svg->status == F2B_OK ? f2b_image_encode_png(rgb, width, height, &n) : NULL;
-    if (png == NULL) {
-        if (svg->status == F2B_OK) svg->status = f2b_last_status();
-        return;
-    }
-    f2b_svg_add(svg, "<defs><image id=\"%s\" width=\"%d\" height=\"%d\" xlink:href=\""
-                "data:image/png;base64,", id, width, height);
-    add_base64(svg, png, (size_t)n);
+    f2b_svg_add(svg, "<defs><image id=\"%s\" width=\"%d\" height=\"%d\" xlink:href=\"", id, width,
+                height);
+    if (svg->status == F2B_OK) svg->status = f2b_markup_picture(&svg->text, rgb, width, height);
     f2b_svg_add(svg, "\"/></defs>\n");
-    f2b_free(png);
 }
 
 f2b_status f2b_svg_write(f2b_svg *svg, const char *path)

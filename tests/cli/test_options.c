@@ -23,6 +23,7 @@ typedef struct values {
     const char *model, *format;
     bool json;
     int64_t count;
+    int64_t k;
     double rate;
     f2b_arguments arguments;
     int exit_code;
@@ -37,6 +38,7 @@ static bool parse_line(values *v, bool overrides, const char *operands, char **a
         { "json", NULL, F2B_OPTION_FLAG, &v->json, "lines are JSON" },
         { "count", "N", F2B_OPTION_INT, &v->count, "how many", .min = 1, .max = 10 },
         { "rate", "X", F2B_OPTION_REAL, &v->rate, "how fast" },
+        { "k", "N", F2B_OPTION_INT, &v->k, "the best of them", .min = 1, .max = 10 },
         { 0 },
     };
     const f2b_command command = { .name = "prog",
@@ -81,7 +83,8 @@ static void test_forms(void **state)
     values v;
     assert_true(parse(&v, false, "FILE...",
                       ARGV("a", "--model", "m", "--count=7", "--json", "--rate", "-1.5e2",
-                           "--quiet", "--threads", "2", "--device=cpu", "--", "--b")));
+                           "--quiet", "--threads", "2", "-k", "3", "--device=cpu", "--", "--b")));
+    assert_int_equal(v.k, 3);
     assert_string_equal(v.model, "m");
     assert_string_equal(v.format, "peft");
     assert_int_equal(v.count, 7);
@@ -119,6 +122,10 @@ static void test_refused(void **state)
 {
     (void)state;
     refused(NULL, ARGV("--modle", "x"), 2, "unknown option --modle; did you mean --model?");
+    refused(NULL, ARGV("--model", "x", "-k"), 2, "--k needs a value");
+    refused(NULL, ARGV("--model", "x", "-k", "11"), 2, "--k is from 1 to 10, not 11");
+    refused(NULL, ARGV("--model", "x", "-k", "2", "--k=3"), 2, "--k is given twice");
+    refused(NULL, ARGV("--model", "x", "-m", "2"), 2, "unknown option -m");
     refused(NULL, ARGV("--zzzzzzzzz=1"), 2, "unknown option --zzzzzzzzz; see --help");
     refused(NULL, ARGV("--json"), 2, "--model DIR is missing");
     refused(NULL, ARGV("--model"), 2, "--model needs a value");
