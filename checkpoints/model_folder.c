@@ -91,6 +91,11 @@ static f2b_status open_folder(f2b_model_folder *folder)
         F2B_TRY(f2bi_tensor_files_open(&folder->vision_files, folder->vision_path));
         if (folder->vision_files.n == 0 && folder->files.n > 0)
             return f2b_fail(F2B_ERR_FORMAT, "%s has no weights (safetensors)", folder->vision_path);
+        if (folder->vision_files.n > 0 && folder->files.n == 0)
+            return f2b_fail(F2B_ERR_FORMAT,
+                            "%s has no weights (safetensors), %s has; a random start is of both, so "
+                            "name a tower's folder with its config.json alone",
+                            folder->path, folder->vision_path);
     }
     return index_tensors(folder);
 }

@@ -22,6 +22,9 @@ static const char *const haotian_config =
     "\"intermediate_size\":12,\"num_hidden_layers\":1,\"num_attention_heads\":4,"
     "\"num_key_value_heads\":2,\"vocab_size\":10,\"rms_norm_eps\":1e-05,"
     "\"image_aspect_ratio\":\"pad\",\"mm_hidden_size\":6}";
+static const char *const llama_config =
+    "{\"model_type\":\"llama\",\"hidden_size\":8,\"intermediate_size\":12,"
+    "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"vocab_size\":10}";
 static const char *const clip_config =
     "{\"model_type\":\"clip\",\"vision_config\":{\"hidden_size\":6,\"num_attention_heads\":2,"
     "\"num_hidden_layers\":2,\"image_size\":28,\"intermediate_size\":7}}";
@@ -135,6 +138,27 @@ static void three_layouts_are_one_model(void **state)
                      F2B_ERR_FORMAT);
     assert_failed(F2B_ERR_FORMAT, "no vision tower", "model.vision_path");
     f2b_model_folder_close(alone);
+    /* A language model without weights is drawn, and a tower that has some would be too. */
+    char drawn[256];
+    strcpy(drawn, make_folder("drawn", haotian_config));
+    assert_null(f2b_model_folder_open(drawn, clip));
+    assert_failed(F2B_ERR_FORMAT, "has no weights", "a random start is of both");
+    /* A plain Llama with a tower is a LLaVA-1.5 without its projector. */
+    char llama[256];
+    strcpy(llama, make_folder("llama", llama_config));
+    const f2b_named_array head = tensor("lm_head.weight", 2, 10, 1);
+    assert_ok(f2b_safetensors_write(in_temp("llama/model.safetensors"), &head, 1, NULL, 0));
+    f2b_model_folder *parts = f2b_model_folder_open(llama, clip);
+    if (!parts) fail_msg("%s", f2b_last_error());
+    const f2b_model_config *c = f2b_model_folder_config(parts);
+    assert_true(c->has_vision && !c->keep_cls);
+    assert_int_equal(c->feature_layer, 1);
+    assert_int_equal(c->projector_activation, F2B_ACTIVATION_GELU);
+    assert_false(f2b_model_folder_has_projector(parts));
+    assert_int_equal(f2b_model_folder_find(parts, "multi_modal_projector.linear_1.weight", 2,
+                                           (int64_t[]){ 8, 6 }, &array), F2B_ERR_FORMAT);
+    assert_failed(F2B_ERR_FORMAT, "has no projector", "trainable.projector: true");
+    f2b_model_folder_close(parts);
     /* A tower that does not fit the projector is seen at once. */
     write_text(in_temp("haotian/config.json"),
                "{\"model_type\":\"llava\",\"mm_projector_type\":\"mlp2x_gelu\","
