@@ -7,13 +7,14 @@
 
 /* The table is built for the type of the run; the tape's clean-up does not own it, so the context
  * holds one of each. */
-static f2b_tensor *tables[2][2];        /* [case][f32, f64] */
+static f2b_tensor *tables[2][3];        /* [case][f32, f64, f32 on cuda:0] */
 
 static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const void *context,
                  f2b_tensor **out)
 {
     f2b_tensor *const *table = context;
-    return (out[0] = f2b_rope(tape, in[0], table[dtype == F2B_F64], in[1])) != NULL;
+    const int which = f2b_tape_device(tape).kind == F2B_CUDA ? 2 : dtype == F2B_F64;
+    return (out[0] = f2b_rope(tape, in[0], table[which], in[1])) != NULL;
 }
 
 #define X(...) F2B_ROWS(F2B_CHECK_ACTIVATION, -1, 1, 2, __VA_ARGS__)
@@ -29,12 +30,15 @@ static void holds_for_all_cases(void **state)
 {
     (void)state;
     const int64_t hd[] = { 2, 22 };
+    const f2b_device cuda = { F2B_CUDA, 0 };
     for (int i = 0; i < 2; i++) {
         tables[i][0] = f2b_rope_table(F2B_HOST, F2B_F32, 10000, hd[i], 20);
         tables[i][1] = f2b_rope_table(F2B_HOST, F2B_F64, 10000, hd[i], 20);
+        tables[i][2] = f2b_rope_table(cuda, F2B_F32, 10000, hd[i], 20);     /* NULL without one */
     }
     f2b_check_ops(cases, sizeof cases / sizeof *cases);
-    for (int i = 0; i < 2; i++) f2b_tensor_free(tables[i][0]), f2b_tensor_free(tables[i][1]);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 3; k++) f2b_tensor_free(tables[i][k]);
 }
 
 static void values(void **state)

@@ -58,16 +58,24 @@ f2b_tensor *f2b_rope_table(f2b_device device, f2b_dtype dtype, double theta, int
                        "rope: the table must be f32 or f64, not %s", f2b_dtype_name(dtype));
     f2b_tensor *table = f2b_tensor_new(device, dtype, 2, (int64_t[]){ P, hd }, F2B_TAG_WEIGHTS);
     if (table == NULL) return NULL;
+    void *host = f2b_alloc_host(f2b_tensor_bytes(table), F2B_TAG_SCRATCH);
+    if (host == NULL) {
+        f2b_tensor_free(table);
+        return NULL;
+    }
     for (int64_t p = 0; p < P; p++)
         for (int64_t i = 0; i < hd / 2; i++) {
             const double a = angle(dtype, theta, hd, i, p);
             const int64_t at = p * hd + i;
             if (dtype == F2B_F64) {
-                ((double *)table->data)[at] = cos(a), ((double *)table->data)[at + hd / 2] = sin(a);
+                ((double *)host)[at] = cos(a), ((double *)host)[at + hd / 2] = sin(a);
             } else {
-                ((float *)table->data)[at] = (float)cos(a);
-                ((float *)table->data)[at + hd / 2] = (float)sin(a);
+                ((float *)host)[at] = (float)cos(a), ((float *)host)[at + hd / 2] = (float)sin(a);
             }
         }
-    return table;
+    const f2b_status status = f2b_tensor_write(table, host);
+    f2b_free(host);
+    if (status == F2B_OK) return table;
+    f2b_tensor_free(table);
+    return NULL;
 }
