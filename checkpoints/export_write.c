@@ -128,7 +128,7 @@ static f2b_status add_checksums(const writer *w, json_t *root)
         f2b_file_checksum sum;
         if (!path) status = f2b_last_status();
         else if (access(path, F_OK) == 0) {
-            status = f2b_file_checksum_take(path, &sum);
+            status = f2b_file_checksum_seal(path, &sum);
             if (status == F2B_OK)
                 json_object_set_new(files, names[i],
                                     json_pack("{s:I, s:s}", "size", (json_int_t)sum.size,

@@ -10,6 +10,15 @@
 
 f2b_status f2b_file_checksum_take(const char *path, f2b_file_checksum *out)
 {
+    const int fd = f2bi_file_open(path, &out->size);
+    if (fd < 0) return f2b_last_status();
+    const f2b_status status = f2bi_file_hash(fd, path, 0, 0, &out->size, out->xxh3_128);
+    close(fd);
+    return status;
+}
+
+f2b_status f2b_file_checksum_seal(const char *path, f2b_file_checksum *out)
+{
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot open %s", path);
     /* The file goes to disk while it is hashed from the cache. */

@@ -15,8 +15,12 @@ typedef struct f2b_file_checksum {
     char xxh3_128[F2B_CHECKSUM_TEXT];
 } f2b_file_checksum;
 
-/** Take it of a file, and bring the file to disk. errors: F2B_ERR_IO, F2B_ERR_MEMORY. */
+/** Take it of a file. errors: F2B_ERR_NOT_FOUND, F2B_ERR_IO, F2B_ERR_FORMAT (not a regular file),
+ *  F2B_ERR_MEMORY. */
 F2B_MUST_USE f2b_status f2b_file_checksum_take(const char *path, f2b_file_checksum *out);
+
+/** The same of a file that was just written, which is brought to disk meanwhile. */
+F2B_MUST_USE f2b_status f2b_file_checksum_seal(const char *path, f2b_file_checksum *out);
 
 /** Is the file what a manifest says? errors: F2B_ERR_FORMAT (what differs), F2B_ERR_NOT_FOUND,
  *  F2B_ERR_IO, F2B_ERR_MEMORY. */

@@ -21,7 +21,7 @@ f2b_status f2bi_manifest_write(const char *folder, int64_t step)
     char *state = f2b_path_join(folder, F2BI_STATE_FILE);
     char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
     f2b_file_checksum sum = { 0 };
-    f2b_status status = state && manifest ? f2b_file_checksum_take(state, &sum) : f2b_last_status();
+    f2b_status status = state && manifest ? f2b_file_checksum_seal(state, &sum) : f2b_last_status();
     if (status == F2B_OK) {
         char text[512];
         const int n =

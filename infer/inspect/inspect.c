@@ -10,6 +10,7 @@
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
+#include "checkpoints/file_checksum.h"
 #include "data/tokenizer/buffers.h"
 #include "data/tokenizer/utf8.h"
 #include "infer/inspect/inspect_internal.h"
@@ -126,8 +127,6 @@ void f2bi_list(f2bi_report *r, const f2bi_listed *t)
     r->bytes += t->bytes;
 }
 
-/* ---- What it is ---- */
-
 bool f2bi_folder_has(const char *folder, const char *name)
 {
     char *path = f2b_path_join(folder, name);
@@ -135,6 +134,30 @@ bool f2bi_folder_has(const char *folder, const char *name)
     f2b_free(path);
     return there;
 }
+
+void f2bi_checksum(f2bi_report *r, const char *path, const char *name)
+{
+    f2b_file_checksum sum;
+    if (!r->options->verify) return;
+    if (f2b_file_checksum_take(path, &sum) != F2B_OK) {
+        f2bi_check_status(r, path, false);
+        return;
+    }
+    if (json_object_get(r->facts, "checksums") == NULL)
+        set(r, r->facts, "checksums", json_object());
+    set(r, json_object_get(r->facts, "checksums"), name,
+        json_pack("{s:I, s:s}", "size", (json_int_t)sum.size, "xxh3_128", sum.xxh3_128));
+}
+
+void f2bi_checksum_in(f2bi_report *r, const char *folder, const char *name)
+{
+    if (!f2bi_folder_has(folder, name)) return;
+    char *path = f2b_path_join(folder, name);
+    if (path != NULL) f2bi_checksum(r, path, name);
+    f2b_free(path);
+}
+
+/* ---- What it is ---- */
 
 typedef f2b_status inspector(f2bi_report *r);
 typedef struct kind {

@@ -5,7 +5,8 @@
  *
  *   kind      "run", "checkpoint", "export", "store", "peft", "model", "safetensors", "gguf"
  *   path      as it was given
- *   facts     what it says of itself: step, method, base model, sizes, metadata
+ *   facts     what it says of itself: step, method, base model, sizes, metadata; with `verify`,
+ *             "checksums": {file: {"size", "xxh3_128"}}
  *   totals    {"tensors", "elements", "bytes"}
  *   tensors   [{"name", "type", "shape", "bytes", and "file", "norm", "updates" where they apply}]
  *   checks    [{"what", "ok", and "why" where it is not}]: what was verified

@@ -51,6 +51,7 @@ f2b_status f2bi_inspect_gguf(f2bi_report *r)
     f2b_gguf *f = f2b_gguf_open(r->path);
     if (f == NULL) return f2b_last_status();
     f2bi_check(r, r->path, NULL);
+    f2bi_checksum(r, r->path, r->path);
     json_t *metadata = json_object();
     for (int64_t i = 0; i < f2b_gguf_keys(f); i++) {
         const f2b_gguf_value *v = f2b_gguf_value_at(f, i);

@@ -41,6 +41,12 @@ void f2bi_check(f2bi_report *r, const char *what, const char *why);
 /** As f2bi_check, with this thread's last error where it is not ok. */
 void f2bi_check_status(f2bi_report *r, const char *what, bool ok);
 
+/** With options.verify: the fact `checksums` gets the file's size and XXH3-128 under `name`. */
+void f2bi_checksum(f2bi_report *r, const char *path, const char *name);
+
+/** The same of folder/name; a file that is not there has none. */
+void f2bi_checksum_in(f2bi_report *r, const char *folder, const char *name);
+
 /** All tensors of a safetensors file; `file` as above. */
 f2b_status f2bi_list_safetensors(f2bi_report *r, const char *path, const char *file) F2B_MUST_USE;
 

@@ -72,6 +72,7 @@ f2b_status f2bi_inspect_checkpoint(f2bi_report *r)
     f2b_state_file *file = f2b_state_open(r->path, NULL, NULL);
     if (file == NULL) return f2b_last_status();
     f2bi_check_status(r, r->path, true);
+    f2bi_checksum_in(r, f2b_state_path(file), "state.h5");
     const f2b_status status = report_state(r, file);
     f2b_state_close(file);
     return status;
@@ -134,6 +135,7 @@ f2b_status f2bi_inspect_run(f2bi_report *r)
     }
     f2bi_fact_text(r, "newest", f2b_state_path(file));
     if (!r->options->verify) f2bi_check_status(r, f2b_state_path(file), true);
+    f2bi_checksum_in(r, f2b_state_path(file), "state.h5");
     status = report_state(r, file);
     f2b_state_close(file);
     return status;
@@ -145,8 +147,14 @@ f2b_status f2bi_inspect_export(f2bi_report *r)
 {
     f2b_export *file = f2b_export_open(r->path, NULL);
     if (file == NULL) return f2b_last_status();
+    static const char *const files[] = {
+        "compression/adapter_model.safetensors", "generation/adapter_model.safetensors",
+        "summary_tokens.safetensors", "trained.safetensors",
+        "compression.gguf", "generation.gguf", "summary_tokens.gguf",
+    };
     f2bi_check_status(r, r->path, true);
     const f2b_export_info *info = f2b_export_get_info(file);
+    f2bi_fact_text(r, "form", info->form == F2B_EXPORT_GGUF ? "gguf" : "peft");
     char *method = f2b_method_to_json(&info->method);
     f2bi_fact(r, "step", json_integer(info->step));
     f2bi_fact(r, "method", method != NULL ? parsed(method) : NULL);
@@ -154,6 +162,8 @@ f2b_status f2bi_inspect_export(f2bi_report *r)
     f2bi_fact_text(r, "base_model", info->base_fingerprint);
     f2bi_fact_text(r, "fingerprint", info->fingerprint);
     f2b_free(method);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        f2bi_checksum_in(r, r->path, files[i]);
     for (int64_t i = 0; i < f2b_export_count(file); i++) {
         const f2b_named_array *t = f2b_export_at(file, i);
         f2bi_list(r, &(f2bi_listed){ .name = t->name, .type = "F32", .ndim = t->ndim,

@@ -37,6 +37,7 @@ f2b_status f2bi_inspect_safetensors(f2bi_report *r)
     f2bi_fact_text(r, "format", f2b_safetensors_metadata(f, "format"));
     f2b_safetensors_close(f);
     f2bi_check_status(r, r->path, true);
+    f2bi_checksum(r, r->path, r->path);
     return f2bi_list_safetensors(r, r->path, NULL);
 }
 
@@ -76,6 +77,7 @@ static f2b_status list_folder(f2bi_report *r)
         char *path = f2b_path_join(r->path, names[i]->d_name);
         if (path == NULL) status = f2b_last_status();
         else f2bi_check_status(r, path, f2bi_list_safetensors(r, path, names[i]->d_name) == F2B_OK);
+        if (path != NULL) f2bi_checksum(r, path, names[i]->d_name);
         f2b_free(path);
         free(names[i]); /* scandir's own */
     }
@@ -136,5 +138,6 @@ f2b_status f2bi_inspect_model(f2bi_report *r)
         if (r->options->verify) check_parts(r, config->has_vision);
     }
     f2b_model_folder_close(folder);
+    if (f2bi_folder_has(r->path, "f2b_merged.json")) F2B_TRY(json_fact(r, "f2b_merged.json"));
     return list_folder(r);
 }
