@@ -13,15 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from step_env import tuned
+
 HERE = Path(__file__).resolve().parent
-
-
-def tuned():
-    env = {"MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_THRESHOLD_": "100000000000",
-           "MALLOC_TOP_PAD_": "1000000000", "GOMP_SPINCOUNT": "1000"}
-    if " avx512f " in Path("/proc/cpuinfo").read_text():
-        env["OPENBLAS_CORETYPE"] = "SkylakeX"
-    return env
 
 
 def run(command, env, threads):
