@@ -2,7 +2,8 @@
  * The GEMM of gemm.h. Loops, outermost first: slabs of columns (B is packed once a slab, by all
  * threads), tiles of rows x columns (one task each), terms and blocks of KC along k, panels of NR
  * columns (in L1), groups of MR rows (in registers). A is read in place where its rows are
- * contiguous in the type of packed operands, else packed row by row.
+ * contiguous in the type of packed operands, else packed row by row. Where one tile has all rows (an
+ * answer's next token has one), each task packs a panel of its own and reads it out of its cache.
  */
 #include <omp.h>
 #include <string.h>
@@ -22,8 +23,9 @@ typedef struct gemm {
     const real *bias;           /* converted */
     bool in_place;              /* B is read where it lies */
     bool direct;                /* C is of the compute type */
+    bool one_tile;              /* has all rows, and A is read in place */
     int64_t tile_n;
-    elem *packed;               /* this slab's B: term after term */
+    elem *packed;               /* this slab's B: term after term; not with one_tile */
 } gemm;
 
 static inline f2b_bf16 sum_bf16(real beta, f2b_bf16 old, real value)
@@ -50,11 +52,10 @@ static void write_tile(const gemm *g, const real *tile, int64_t m0, int64_t m, i
 
 /* One task: rows [m0, m0+m), columns [n0, n0+n) of the slab that starts at column s0. */
 static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t slab, int64_t n0,
-                      int64_t n, elem *a_block, real *tile)
+                      int64_t n, const elem *packed, elem *a_block, real *tile)
 {
     const int64_t col = s0 + n0;
     bool first = true;
-    const elem *packed = g->packed;
     for (int t = 0; t < g->n_terms; t++) {
         const f2b_gemm_term *term = &g->terms[t];
         const int64_t whole = f2bi_whole_steps(term->k);
@@ -107,8 +108,32 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
         for (int64_t task = 0; task < tiles_m * tiles_n; task++) {
             const int64_t m0 = task / tiles_n * MC, n0 = task % tiles_n * g->tile_n;
             tile_task(g, m0, g->M - m0 < MC ? g->M - m0 : MC, s0, slab, n0,
-                      slab - n0 < g->tile_n ? slab - n0 : g->tile_n, a_block, tile);
+                      slab - n0 < g->tile_n ? slab - n0 : g->tile_n, g->packed, a_block, tile);
         }
+    }
+}
+
+/* All rows of columns [n0, n0+n), n <= NR, packed here. */
+static void panel_task(const gemm *g, int64_t n0, int64_t n, elem *packed, elem *a_block, real *tile)
+{
+    elem *next = packed;
+    for (int t = 0; t < g->n_terms; t++) {
+        KERNEL(f2bi_gemm_pack_panel)(next, &g->terms[t], n0, n);
+        next += f2bi_whole_steps(g->terms[t].k) * NR;
+    }
+    tile_task(g, 0, g->M, n0, n, 0, n, packed, a_block, tile);
+}
+
+static void run_panels(const gemm *g, char *thread_space, int64_t per_thread)
+{
+    const int64_t work = g->M * g->N * (g->terms[0].k + 1);
+#pragma omp parallel if (work > 200000 && !omp_in_parallel())
+    {
+        real *tile = (real *)(thread_space + omp_get_thread_num() * per_thread);
+        elem *a_block = (elem *)(g->direct ? tile : tile + MC * TILE_N);
+#pragma omp for schedule(static)
+        for (int64_t n0 = 0; n0 < g->N; n0 += NR)
+            panel_task(g, n0, g->N - n0 < NR ? g->N - n0 : NR, a_block + MC * KC, a_block, tile);
     }
 }
 
@@ -119,6 +144,15 @@ static bool reads_in_place(int64_t M, const f2b_gemm_term *terms, int n_terms, i
     for (int t = 0; t < n_terms; t++)
         if (terms[t].b_col != 1 || terms[t].b_type != F2B_KERNEL_DTYPE) return false;
     return M <= 2 * MR && N % VL == 0;
+}
+
+/* All rows in one tile, and no packing of A that each task would do again. */
+static bool has_one_tile(int64_t M, const f2b_gemm_term *terms, int n_terms, int64_t k_sum)
+{
+    for (int t = 0; t < n_terms; t++)
+        if (terms[t].a_col != 1 || terms[t].a_type != F2B_KERNEL_DTYPE || terms[t].k % STEP != 0)
+            return false;
+    return M <= MC && NR * k_sum * (int64_t)sizeof(elem) <= SLAB_BYTES / 4;
 }
 
 f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
@@ -134,13 +168,15 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
     for (int t = 0; t < n_terms; t++) k_sum += f2bi_whole_steps(terms[t].k);
     const int64_t fit = SLAB_BYTES / (int64_t)sizeof(elem) / (k_sum > 0 ? k_sum : 1) / NR * NR;
     int64_t slab = fit < 4 * NR ? 4 * NR : fit;
-    if (g.in_place || slab > N) slab = N;
     const int64_t rows_tasks = (M + MC - 1) / MC, threads = f2b_threads();
     g.tile_n = rows_tasks >= 4 * threads ? TILE_N : 4 * NR;     /* few rows: share the columns out */
 
-    const int64_t packed = (g.in_place ? 0 : (slab + NR - 1) / NR * NR * k_sum) * (int64_t)sizeof(elem);
+    g.one_tile = !g.in_place && has_one_tile(M, terms, n_terms, k_sum);
+    if (g.in_place || g.one_tile || slab > N) slab = N;
+    const int64_t packed = (g.in_place || g.one_tile ? 0 : (slab + NR - 1) / NR * NR * k_sum)
+                           * (int64_t)sizeof(elem);
     const int64_t per_thread = (g.direct ? 0 : MC * TILE_N) * (int64_t)sizeof(real)
-                               + MC * KC * (int64_t)sizeof(elem);
+                               + (MC * KC + (g.one_tile ? NR * k_sum : 0)) * (int64_t)sizeof(elem);
     const int64_t bias = N * (int64_t)sizeof(real);
     char *space = f2b_alloc_host((size_t)(packed + threads * per_thread + bias), F2B_TAG_SCRATCH);
     if (space == NULL) return F2B_ERR_MEMORY;
@@ -151,7 +187,8 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
         f2b_convert(values, F2B_REAL_DTYPE, out.bias, out.bias_type, (size_t)N);
         g.bias = values;
     }
-    for (int64_t s0 = 0; s0 < N; s0 += slab)
+    if (g.one_tile) run_panels(&g, thread_space, per_thread);
+    for (int64_t s0 = 0; s0 < N && !g.one_tile; s0 += slab)
         run_slab(&g, s0, N - s0 < slab ? N - s0 : slab, thread_space, per_thread);
     f2b_free(space);
     return F2B_OK;
