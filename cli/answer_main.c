@@ -84,7 +84,7 @@ int main(int argc, char **argv)
         { "json", NULL, F2B_OPTION_FLAG, &s.json,
           "answers as JSON objects, as those of --questions always are" },
         { "precision", "f32|bf16", F2B_OPTION_CHOICE, &s.choice.precision, "arithmetic" },
-        { "weights", "auto|f32|bf16|f16", F2B_OPTION_CHOICE, &s.choice.weights,
+        { "weights", "auto|f32|bf16|f16|int8|nf4", F2B_OPTION_CHOICE, &s.choice.weights,
           "storage of frozen weights; auto: as the files have them" },
         { 0 },
     };

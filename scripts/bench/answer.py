@@ -3,6 +3,7 @@ alternating in one run; and what an image costs as all its tokens and as K. Prin
 docs/benchmarks.md.
 
     answer.py BUILD_DIR WORK [--rounds N] [--threads N] [--images N] [--new-tokens N]
+        [--prefix COMMAND]
 
 WORK is a folder for the model and its images (d 512, 8 layers, K = 16, 576 visual tokens, random
 weights), made if it is not there. The peer runs as it comes, and tuned as in step.py."""
@@ -35,10 +36,13 @@ METHOD = {
 QUESTION = "What color is it?\nAnswer the question using a single word or phrase."
 
 
+PREFIX = []                                         # of every program: chrt, taskset, ...
+
+
 def run(command, threads, env=()):
     env = {**os.environ, **dict(env), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=env)
+    done = subprocess.run(PREFIX + [str(c) for c in command], capture_output=True, text=True, env=env)
     if done.returncode != 0:
         raise SystemExit(f"{command}: {done.stderr}")
     return done
@@ -127,12 +131,14 @@ def main():
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--images", type=int, default=8)
     options.add_argument("--new-tokens", type=int, default=16)
+    options.add_argument("--prefix", default="", help="run programs under it: \"taskset -c 0,1\"")
     options.add_argument("--prepare", action="store_true", help="make WORK and stop")
     o = options.parse_args()
     if not (o.work / "export").exists():
         make_work(o.build, o.work, o.threads)
     if o.prepare:
         return
+    PREFIX.extend(o.prefix.split())
     contenders = {"fwd2bot": lambda: ours(o.build, o.work, o),
                   "Python example": lambda: peer(o.work, o, {}),
                   "Python example, tuned": lambda: peer(o.work, o, tuned())}
@@ -152,7 +158,7 @@ def main():
         cells = [f"{1 / best(name, c):.2f} ({1 / statistics.median(r[c] for r in results):.2f})"
                  if c in results[0] else "-" for c in columns]
         print(f"| {name} | {' | '.join(cells)} |")
-    d, words = LANGUAGE["hidden_size"], 60
+    d, words = LANGUAGE["hidden_size"], 15      # ids beside the image in the toy tokenizer
     print("\n| an image as | operations | milliseconds | bytes stored |\n| --- | --- | --- | --- |")
     for what, rows, ms, stored in (
             ("all 576 tokens: tower", 0, best("fwd2bot", "all tokens, image"), 2 * 576 * d),
