@@ -177,7 +177,7 @@ static void blocks_of_bf16(void)
     assert_int_equal(f2bi_gemm_bf16(M, N, &t, 1, (f2b_gemm_out){ want, F2B_F32, N, 1, 0, NULL, 0 }),
                      F2B_OK);
     f2bi_gemm_pack_bf16(packed, &t, 0, N);
-    f2bi_gemm_block_bf16(M, N, K, 1, a, LDA, packed, 0, got, N);
+    f2bi_gemm_block_bf16(M, N, K, 1, a, LDA, packed, K, 0, got, N);
     assert_memory_equal(want, got, sizeof *want * M * N);
     free(a), free(b), free(packed), free(want), free(got);
 }

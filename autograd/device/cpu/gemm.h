@@ -63,12 +63,15 @@ static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
 
 /*
  * The building blocks, for kernels that run small products inside their own parallel loop
- * (attention). packed_elements is the room of B [k,N] when packed; pack takes columns [first,
- * first + n) of a term's B; block computes
- *     c[m*ldc+n] = beta*c + alpha * sum_i a[m*lda+i] * B(i,n)
- * on one thread, a and B in the type itself, c in that of arithmetic. In bf16 rows of `a` hold an
- * even number of elements: where k is odd, a[m*lda+k] is 0. A packed B is panels of columns, each
- * whole: with k odd, its first n columns are those of packing n alone.
+ * (attention), one thread each.
+ *
+ * packed_elements  the room of B [k,N] when packed.
+ * pack   takes columns [first, first + n) of a term's B.
+ * block  c[m*ldc+n] = beta*c + alpha * sum over i < k of a[m*lda+i] * B(i,n), where B was packed with
+ *        packed_k >= k rows; c is in the type of arithmetic. In bf16 a row of `a` holds an even
+ *        number of elements: where k is odd, a[m*lda+k] is 0.
+ * turn   dst[c*ld + r] = src[r*src_ld + c] for r < rows, c < cols; in bf16 dst[c*ld + rows] = 0 where
+ *        rows is odd.
  */
 int64_t f2bi_gemm_packed_elements_f32(int64_t k, int64_t N);
 int64_t f2bi_gemm_packed_elements_f64(int64_t k, int64_t N);
@@ -76,11 +79,20 @@ int64_t f2bi_gemm_packed_elements_bf16(int64_t k, int64_t N);
 void f2bi_gemm_pack_f32(float *packed, const f2b_gemm_term *term, int64_t first_col, int64_t n);
 void f2bi_gemm_pack_f64(double *packed, const f2b_gemm_term *term, int64_t first_col, int64_t n);
 void f2bi_gemm_pack_bf16(f2b_bf16 *packed, const f2b_gemm_term *term, int64_t first_col, int64_t n);
-void f2bi_gemm_block_f32(int64_t M, int64_t N, int64_t k, float alpha, const float *a, int64_t lda,
-                         const float *packed, float beta, float *c, int64_t ldc);
-void f2bi_gemm_block_f64(int64_t M, int64_t N, int64_t k, double alpha, const double *a, int64_t lda,
-                         const double *packed, double beta, double *c, int64_t ldc);
+void f2bi_gemm_block_f32(int64_t M, int64_t N, int64_t k, float alpha, const float *a,
+                         int64_t lda, const float *packed, int64_t packed_k, float beta, float *c,
+                         int64_t ldc);
+void f2bi_gemm_block_f64(int64_t M, int64_t N, int64_t k, double alpha, const double *a,
+                         int64_t lda, const double *packed, int64_t packed_k, double beta, double *c,
+                         int64_t ldc);
 void f2bi_gemm_block_bf16(int64_t M, int64_t N, int64_t k, float alpha, const f2b_bf16 *a,
-                          int64_t lda, const f2b_bf16 *packed, float beta, float *c, int64_t ldc);
+                          int64_t lda, const f2b_bf16 *packed, int64_t packed_k, float beta, float *c,
+                          int64_t ldc);
+void f2bi_gemm_turn_f32(float *dst, int64_t ld, const float *src, int64_t src_ld, int64_t rows,
+                        int64_t cols);
+void f2bi_gemm_turn_f64(double *dst, int64_t ld, const double *src, int64_t src_ld, int64_t rows,
+                        int64_t cols);
+void f2bi_gemm_turn_bf16(f2b_bf16 *dst, int64_t ld, const f2b_bf16 *src, int64_t src_ld, int64_t rows,
+                         int64_t cols);
 
 #endif

@@ -14,9 +14,10 @@
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* out[i*NR + j] = sum over steps of A(i) * B(j): i < mr rows of `a`, j < nv*VL columns of the panel. */
+/* out[i*ldo + j] = beta * out + alpha * sum over steps of A(i) * B(j): i < mr rows of `a`, j < nv*VL
+ * columns of the panel; beta 0: written without being read. */
 typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb,
-                      real *out);
+                      real *out, int64_t ldo, real alpha, real beta);
 
 /* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
  * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. */
@@ -42,16 +43,19 @@ typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, 
         for (int g = 0; g < 5; g++) p[g] += STEP;                                                 \
     }                                                                                             \
     _Pragma("GCC unroll 14")                                                                      \
-    for (int i = 0; i < mr; i++) {                                                                \
-        *(vec *)(out + i * NR) = c[i][0];                                                         \
-        if (nv == 2) *(vec *)(out + i * NR + VL) = c[i][1];                                       \
-    }
+    for (int i = 0; i < mr; i++, out += ldo)                                                      \
+        for (int v = 0; v < nv; v++) {                                                            \
+            vec sum = alpha * c[i][v];                                                            \
+            if (beta != 0) sum += beta * *(vec *)(out + v * VL);                                  \
+            *(vec *)(out + v * VL) = sum;                                                         \
+        }
 
 /* One function for each number of rows and vectors: PREFIX_<rows>_<vectors>. */
 #define MICRO(PREFIX, TARGET, mr, nv)                                                             \
     static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
-        int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb, real *out)         \
-    { PREFIX(mr, nv, steps, a, lda, b, ldb, out); }
+        int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb, real *out,         \
+        int64_t ldo, real alpha, real beta)                                                       \
+    { PREFIX(mr, nv, steps, a, lda, b, ldb, out, ldo, alpha, beta); }
 #define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
 #define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
 #define NO_TARGET
@@ -64,7 +68,7 @@ typedef uint32_t word __attribute__((aligned(2), may_alias));
 
 /* Widened: the two of a pair one after the other, the odd one first. */
 INLINE_MICRO widened(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                     const elem *b, int64_t ldb, real *out)
+                     const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
 {
     MICRO_BODY(MR,
         const words w0 = *(const words *)b;
@@ -107,7 +111,7 @@ static micro_fn *const widened_micros[][2] = { NAMES(widened, 1), NAMES(widened,
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
 DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                            const elem *b, int64_t ldb, real *out)
+                            const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
 {
     MICRO_BODY(MR,
         const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
@@ -148,7 +152,7 @@ static micro_fn *const (*micros_in_use(int64_t *most))[2]
 #else
 
 INLINE_MICRO fused(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                   const elem *b, int64_t ldb, real *out)
+                   const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;
@@ -210,26 +214,33 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, int64_t k, const elem *a,
     real acc[MR * NR] __attribute__((aligned(64)));
     int64_t most;
     micro_fn *const (*micros)[2] = micros_in_use(&most);
-    const int64_t groups = (m + most - 1) / most;
+    const int64_t groups = (m + most - 1) / most, steps = (k + STEP - 1) / STEP;
     for (int64_t j = 0; j < n; j += NR) {
         const int64_t nj = n - j < NR ? n - j : NR;
         for (int64_t g = 0; g < groups; g++) {
             const int64_t i = g * m / groups, rows = (g + 1) * m / groups - i;
-            micros[rows - 1][nj > VL]((k + STEP - 1) / STEP, a + i * lda, lda, b + j / NR * b_panel,
-                                      ldb, acc);
+            micro_fn *micro = micros[rows - 1][nj > VL];
+            const elem *a_rows = a + i * lda, *panel = b + j / NR * b_panel;
             f2bi_block_out here = o;
             here.c += i * o.row + j * o.col;
+            if (o.col == 1 && o.bias == NULL && nj % VL == 0) {
+                micro(steps, a_rows, lda, panel, ldb, here.c, o.row, o.alpha, o.beta);
+                continue;
+            }
+            micro(steps, a_rows, lda, panel, ldb, acc, NR, 1, 0);
             if (here.bias) here.bias += j;
             add_to_c(&here, acc, rows, nj);
         }
     }
 }
 
-void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const elem *a, int64_t lda,
-                             const elem *packed, real beta, real *c, int64_t ldc)
+void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const elem *a,
+                             int64_t lda, const elem *packed, int64_t packed_k, real beta, real *c,
+                             int64_t ldc)
 {
+    const int64_t panel = f2bi_whole_steps(packed_k) * NR;
     for (int64_t l = 0; l < k || l == 0; l += KC)
         KERNEL(f2bi_gemm_block_out)(M, N, k - l < KC ? k - l : KC, a + l, lda, packed + l * NR,
-                                    NR * STEP, f2bi_whole_steps(k) * NR,
+                                    NR * STEP, panel,
                                     (f2bi_block_out){ c, ldc, 1, alpha, l == 0 ? beta : 1, NULL });
 }

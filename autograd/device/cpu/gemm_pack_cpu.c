@@ -133,18 +133,10 @@ void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t fir
     }
 }
 
-void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int64_t m, int64_t l0,
-                              int64_t k)
+/* Lines across k become rows: dst[i*ld + j] is element `first + i` of line l0 + j, i < m, j < k. */
+static void turn_rows(elem *dst, int64_t ld, const f2bi_operand *o, int64_t first, int64_t m,
+                      int64_t l0, int64_t k)
 {
-    const f2bi_operand o = f2bi_operand_a(t);
-    if (t->a_col == 1) {
-        for (int64_t i = 0; i < m; i++) {
-            const elem *line = f2bi_operand_line(&o, m0 + i, l0, k, dst + i * KC);
-            if (line != dst + i * KC) memcpy(dst + i * KC, line, (size_t)k * sizeof *dst);
-            for (int64_t j = k; j < f2bi_whole_steps(k); j++) dst[i * KC + j] = 0;
-        }
-        return;
-    }
     unit tile[SIDE * RUN];
     elem space[STEP][RUN];
     for (int64_t i = 0; i < m; i += RUN) {
@@ -152,15 +144,38 @@ void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int
         for (int64_t j0 = 0; j0 < k; j0 += STEP * SIDE) {
             int64_t nj = 0;
             for (; nj < SIDE && j0 + nj * STEP < k; nj++) {
-                const int64_t j = j0 + nj * STEP;
-                const elem *x = f2bi_operand_line(&o, l0 + j, m0 + i, run, space[0]);
+                const int64_t j = j0 + nj * STEP, l = l0 + j;
+                const elem *x = f2bi_operand_line(o, l, first + i, run, space[0]);
                 const elem *y = STEP == 2 && j + 1 < k
-                              ? f2bi_operand_line(&o, l0 + j + 1, m0 + i, run, space[STEP - 1]) : NULL;
+                              ? f2bi_operand_line(o, l + 1, first + i, run, space[STEP - 1]) : NULL;
                 zip(tile + nj * RUN, x, y, run);
             }
-            turn((unit *)dst + (i * KC + j0) / STEP, KC / STEP, tile, RUN, run, nj);
+            turn((unit *)(dst + i * ld + j0), ld / STEP, tile, RUN, run, nj);
         }
     }
+}
+
+void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int64_t m, int64_t l0,
+                              int64_t k)
+{
+    const f2bi_operand o = f2bi_operand_a(t);
+    if (t->a_col != 1) {
+        turn_rows(dst, KC, &o, m0, m, l0, k);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++, dst += KC) {
+        const elem *line = f2bi_operand_line(&o, m0 + i, l0, k, dst);
+        if (line != dst) memcpy(dst, line, (size_t)k * sizeof *dst);
+        for (int64_t j = k; j < f2bi_whole_steps(k); j++) dst[j] = 0;
+    }
+}
+
+void KERNEL(f2bi_gemm_turn)(elem *dst, int64_t ld, const elem *src, int64_t src_ld, int64_t rows,
+                            int64_t cols)
+{
+    F2B_CHECK(ld % STEP == 0);
+    const f2bi_operand o = { src, F2B_ELEM_DTYPE, src_ld };
+    turn_rows(dst, ld, &o, 0, cols, 0, rows);
 }
 
 void KERNEL(f2bi_gemm_pack)(elem *packed, const f2b_gemm_term *term, int64_t first, int64_t n)

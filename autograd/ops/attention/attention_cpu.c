@@ -17,17 +17,14 @@ f2b_kernel KERNEL(f2bi_attention_forward), KERNEL(f2bi_attention_backward);
 
 #if defined(F2B_KERNEL_F64)
 #define EXP exp
-#define PACK f2bi_gemm_pack_f64
-#define GEMM f2bi_gemm_block_f64
-#define PANELS f2bi_gemm_packed_elements_f64
 #else
 #define EXP f2b_expf_fast
-#define PACK f2bi_gemm_pack_f32
-#define GEMM f2bi_gemm_block_f32
-#define PANELS f2bi_gemm_packed_elements_f32
 #endif
+#define PACK KERNEL(f2bi_gemm_pack)
+#define BLOCK KERNEL(f2bi_gemm_block)
+#define PACKED KERNEL(f2bi_gemm_packed_elements)
 
-enum { BQ = 64 };
+enum { BQ_FORWARD = 56, BQ = 64, BK = 112 };    /* query rows of a block; keys of one in backward */
 
 /* Everything a task needs to know of the node. */
 typedef struct view {
@@ -59,31 +56,31 @@ static double flops_of(const view *w)
     return 4.0 * pairs * (double)(w->heads * w->D);
 }
 
-/* Rows of x (stride `width`) in the compute type: in place where that is the type, else in `space`. */
-static const real *real_rows(const T *x, int64_t width, int64_t rows, int64_t D, real *space,
-                             int64_t *ld)
+static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+
+/* Rows of x (stride `width`) as the left side of a product: in place, but where pairs would be read
+ * across their end (bf16 and an odd D) copied to `space` [rows, even(D)]. */
+static const T *left_rows(const T *x, int64_t width, int64_t rows, int64_t D, T *space, int64_t *ld)
 {
-#if defined(F2B_KERNEL_BF16)
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < D; c++) space[i * D + c] = LOAD(x[i * width + c]);
-    *ld = D;
-    return space;
-#else
-    (void)rows, (void)D, (void)space;
     *ld = width;
-    return x;
-#endif
+    if (sizeof(T) != sizeof(f2b_bf16) || D % 2 == 0) return x;
+    *ld = even(D);
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(space + i * *ld, x + i * width, (size_t)D * sizeof(T));
+        space[i * *ld + D] = 0;
+    }
+    return space;
 }
 
 /* B(i,c) = x[i,c]: rows along k. */
-static void pack_rows(real *packed, const T *x, int64_t width, int64_t rows, int64_t D)
+static void pack_rows(T *packed, const T *x, int64_t width, int64_t rows, int64_t D)
 {
     const f2b_gemm_term t = { .b = x, .b_type = F2B_KERNEL_DTYPE, .b_row = width, .b_col = 1, .k = rows };
     PACK(packed, &t, 0, D);
 }
 
 /* B(c,i) = x[i,c]: rows along n. */
-static void pack_columns(real *packed, const T *x, int64_t width, int64_t rows, int64_t D)
+static void pack_columns(T *packed, const T *x, int64_t width, int64_t rows, int64_t D)
 {
     const f2b_gemm_term t = { .b = x, .b_type = F2B_KERNEL_DTYPE, .b_row = 1, .b_col = width, .k = D };
     PACK(packed, &t, 0, rows);
@@ -97,25 +94,33 @@ static int64_t most_visible(const view *w, int64_t t0, int64_t rows)
     return most;
 }
 
-static int64_t panels(int64_t k, int64_t N) { return PANELS(k, N); }
-
-/* Runs task(view, sequence, kv head, this thread's `space` reals, context) for all, on all threads. */
-typedef void task_fn(const view *w, int64_t s, int64_t g, real *space, void *context);
-static f2b_status run_tasks(const view *w, int64_t space, task_fn *task, void *context)
+/* Parts of a thread's space, each on a cache line of its own. */
+static void *take(char **space, int64_t count, size_t size)
 {
-    real *all = f2b_alloc_host((size_t)(space * f2b_threads()) * sizeof(real), F2B_TAG_SCRATCH);
+    void *part = *space;
+    *space += (count * (int64_t)size + 63) / 64 * 64;
+    return part;
+}
+#define TAKE(type, name, count) type *name = take(&space, count, sizeof(type))
+
+/* Runs task(view, sequence, kv head, this thread's space, context) for all, on all threads. */
+typedef void task_fn(const view *w, int64_t s, int64_t g, char *space, void *context);
+static f2b_status run_tasks(const view *w, int64_t bytes, task_fn *task, void *context)
+{
+    char *all = f2b_alloc_host((size_t)(bytes * f2b_threads()), F2B_TAG_SCRATCH);
     if (all == NULL) return F2B_ERR_MEMORY;
 #pragma omp parallel for schedule(dynamic, 1) if (w->n * w->kv_heads > 1)
     for (int64_t i = 0; i < w->n * w->kv_heads; i++)
-        task(w, i / w->kv_heads, i % w->kv_heads, all + omp_get_thread_num() * space, context);
+        task(w, i / w->kv_heads, i % w->kv_heads, all + omp_get_thread_num() * bytes, context);
     f2b_free(all);
     return F2B_OK;
 }
 
 /* ---- Forward ---- */
 
-/* Softmax of the first n of a row in place, zeros up to L; returns the log of the sum. */
-static real softmax_row(real *s, int64_t n, int64_t L)
+/* p[j] = exp(s[j] - largest) for j < n, 0 up to L; returns the log of the sum of exp(s), and one over
+ * the sum of p. */
+static real softmax_row(real *s, T *p, int64_t n, int64_t L, real *inverse)
 {
     real top = s[0];
 #pragma omp simd reduction(max : top)
@@ -123,12 +128,12 @@ static real softmax_row(real *s, int64_t n, int64_t L)
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < n; j++) {
-        s[j] = EXP(s[j] - top);
-        sum += s[j];
+        const real x = EXP(s[j] - top);
+        STORE(p[j], x);
+        sum += x;
     }
-    const real inverse = 1 / sum;
-    for (int64_t j = 0; j < n; j++) s[j] *= inverse;
-    for (int64_t j = n; j < L; j++) s[j] = 0;
+    for (int64_t j = n; j < L; j++) p[j] = 0;
+    *inverse = 1 / sum;
     return top + R(log)(sum);
 }
 
@@ -139,38 +144,40 @@ typedef struct forward_out {
 
 static int64_t forward_space(const view *w)
 {
-    return panels(w->D, w->longest) + panels(w->longest, w->D) + BQ * (w->longest + 2 * w->D);
+    const int64_t L = w->longest, D = w->D;
+    return (PACKED(D, L) + PACKED(L, D) + BQ_FORWARD * (even(L) + even(D))) * (int64_t)sizeof(T)
+           + BQ_FORWARD * (L + D) * (int64_t)sizeof(real) + 6 * 64;
 }
 
-static void forward_task(const view *w, int64_t s, int64_t g, real *space, void *context)
+static void forward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const forward_out *out = context;
-    const int64_t D = w->D, L = w->k_count[s];
-    real *keys = space, *values = keys + panels(D, w->longest);
-    real *scores = values + panels(w->longest, D), *o = scores + BQ * w->longest, *rows_q = o + BQ * D;
+    const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
+    TAKE(T, keys, PACKED(D, L)); TAKE(T, values, PACKED(L, D));
+    TAKE(T, p, BQ_FORWARD * even(L)); TAKE(T, q_space, BQ_FORWARD * even(D));
+    TAKE(real, scores, BQ_FORWARD * L); TAKE(real, o, BQ_FORWARD * D);
     if (w->q_start[s] == w->q_start[s + 1]) return;
-    pack_columns(keys, w->k + w->k_start[s] * w->k_width + g * D, w->k_width, L, D);
-    pack_rows(values, w->v + w->k_start[s] * w->k_width + g * D, w->k_width, L, D);
+    pack_columns(keys, w->k + first, w->k_width, L, D);
+    pack_rows(values, w->v + first, w->k_width, L, D);
 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
-        for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
-            const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
-            const int64_t n = most_visible(w, t, rows);
+        for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ_FORWARD) {
+            const int64_t left = w->q_start[s + 1] - t, rows = left < BQ_FORWARD ? left : BQ_FORWARD;
+            const int64_t n = most_visible(w, t, rows), ldp = even(n);
+            real inverse[BQ_FORWARD];
             int64_t ldq;
-            const real *q = real_rows(w->q + t * w->q_width + h * D, w->q_width, rows, D, rows_q, &ldq);
-            GEMM(rows, n, D, w->scale, q, ldq, keys, 0, scores, n);
+            const T *q = left_rows(w->q + t * w->q_width + h * D, w->q_width, rows, D, q_space, &ldq);
+            BLOCK(rows, n, D, w->scale, q, ldq, keys, D, 0, scores, n);
             for (int64_t i = 0; i < rows; i++) {
-                const real lse = softmax_row(scores + i * n, w->limit[t + i], n);
+                const real lse = softmax_row(scores + i * n, p + i * ldp, w->limit[t + i], ldp,
+                                             &inverse[i]);
                 if (out->lse) out->lse[h * w->Tq + t + i] = lse;
             }
-            /* The values were packed for all L keys: a panel is L rows long. */
-            for (int64_t c = 0; c < D; c += panels(1, 1)) {
-                const int64_t wide = D - c < panels(1, 1) ? D - c : panels(1, 1);
-                GEMM(rows, wide, n, 1, scores, n, values + c * L, 0, o + c, D);
+            BLOCK(rows, D, n, 1, p, ldp, values, L, 0, o, D);
+            for (int64_t i = 0; i < rows; i++) {
+                T *y = out->o + (t + i) * w->q_width + h * D;
+                for (int64_t c = 0; c < D; c++) STORE(y[c], o[i * D + c] * inverse[i]);
             }
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t c = 0; c < D; c++)
-                    STORE(out->o[(t + i) * w->q_width + h * D + c], o[i * D + c]);
         }
     }
 }
@@ -189,8 +196,8 @@ f2b_status KERNEL(f2bi_attention_forward)(f2b_node *n)
  *
  * With P the softmax and S its argument:  dV = P^T dO,  dP = dO V^T,
  * dS = P * (dP - rowsum(dO * O)),  dQ = scale * dS K,  dK = scale * dS^T Q.
- * Scores are held transposed ([keys, query rows]): P^T and dS^T are then left operands as they lie,
- * and only dS is transposed once, for dQ. */
+ * A block is BQ query rows by BK keys; its scores are held transposed ([keys, query rows]): P^T and
+ * dS^T are then left operands as they lie, and dQ is summed as its transpose, K^T dS^T. */
 typedef struct backward_out {
     const T *o, *d_o;
     const real *lse;
@@ -198,94 +205,132 @@ typedef struct backward_out {
     bool fresh_q;
 } backward_out;
 
+/* What the query rows of a block bring: packed for both sides, and two numbers a row. */
+typedef struct query_block {
+    int64_t rows, n;            /* query rows; keys that any of them sees */
+    const int32_t *limit;       /* [rows] */
+    T *q_col, *do_col, *q_row, *do_row;
+    real *delta, *lse;
+} query_block;
+
+/* What a block needs beside: the keys and values of the sequence, and room. */
+typedef struct key_side {
+    const T *k, *v;             /* rows, as left operands */
+    int64_t ldk, ldv, ldt;
+    T *k_turned;                /* [D, ldt] */
+    real *s, *dp;               /* [BK, BQ] */
+    T *pt, *ds, *ds_packed;     /* [BK, BQ]; dS^T as a right operand */
+    real *dk, *dv, *dqt;        /* [L, D], [L, D], [D, BQ] */
+} key_side;
+
 static int64_t backward_space(const view *w)
 {
     const int64_t L = w->longest, D = w->D;
-    return panels(L, D) + 4 * L * D                 /* packed keys; rows of k, v; sums dk, dv */
-           + 3 * BQ * L + BQ * D                    /* P^T, dS^T, dS; dq */
-           + 2 * panels(D, BQ) + 2 * panels(BQ, D) + 2 * BQ;
+    return (2 * L * even(D) + D * even(L) + 2 * BK * BQ + PACKED(BK, BQ) + 2 * PACKED(D, BQ)
+            + 2 * PACKED(BQ, D)) * (int64_t)sizeof(T)
+           + (2 * L * D + 2 * BK * BQ + D * BQ + 2 * BQ) * (int64_t)sizeof(real) + 17 * 64;
 }
 
-/* pt = P^T and ds = dS^T from S^T and dP^T, [L, rows] each. */
-static void softmax_backward(real *pt, real *ds, int64_t L, int64_t rows, const int32_t *limit,
-                             const real *lse, const real *delta)
+/* P^T and dS^T of `keys` keys from j0 on from S^T and dP^T, a row of `ld` per key; 0 where a query
+ * row does not see the key, and behind an odd number of rows. */
+static void softmax_backward(const query_block *b, key_side *x, int64_t j0, int64_t keys, int64_t ld)
 {
-    for (int64_t j = 0; j < L; j++) {
-        real *p = pt + j * rows, *d = ds + j * rows;
-        for (int64_t i = 0; i < rows; i++) {
-            const real x = EXP(p[i] - lse[i]);
-            p[i] = j < limit[i] ? x : 0;
-            d[i] = p[i] * (d[i] - delta[i]);
+    for (int64_t j = 0; j < keys; j++) {
+        const real *restrict s = x->s + j * b->rows, *restrict dp = x->dp + j * b->rows;
+        T *restrict pt = x->pt + j * ld, *restrict ds = x->ds + j * ld;
+        for (int64_t i = 0; i < b->rows; i++) {
+            const bool seen = j0 + j < b->limit[i];
+            const real p = EXP(s[i] - b->lse[i]), d = p * (dp[i] - b->delta[i]);
+            STORE(pt[i], seen ? p : 0);
+            STORE(ds[i], seen ? d : 0);
         }
+        for (int64_t i = b->rows; i < ld; i++) pt[i] = ds[i] = 0;
     }
 }
 
-static void transpose_block(real *dst, const real *src, int64_t L, int64_t rows)
+static void backward_block(const view *w, const backward_out *out, const query_block *b, key_side *x,
+                           int64_t j0)
 {
-    for (int64_t j0 = 0; j0 < L; j0 += 16)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = j0; j < L && j < j0 + 16; j++) dst[i * L + j] = src[j * rows + i];
+    const int64_t D = w->D, rows = b->rows, ld = even(rows);
+    const int64_t keys = b->n - j0 < BK ? b->n - j0 : BK;
+    BLOCK(keys, rows, D, w->scale, x->k + j0 * x->ldk, x->ldk, b->q_col, D, 0, x->s, rows);
+    BLOCK(keys, rows, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col, D, 0, x->dp, rows);
+    softmax_backward(b, x, j0, keys, ld);
+    if (out->dv) BLOCK(keys, D, rows, 1, x->pt, ld, b->do_row, rows, 1, x->dv + j0 * D, D);
+    if (out->dk) BLOCK(keys, D, rows, w->scale, x->ds, ld, b->q_row, rows, 1, x->dk + j0 * D, D);
+    if (out->dq == NULL) return;
+    pack_rows(x->ds_packed, x->ds, ld, keys, rows);
+    BLOCK(D, rows, keys, w->scale, x->k_turned + j0, x->ldt, x->ds_packed, keys, j0 > 0, x->dqt, rows);
 }
 
-static void add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D, bool fresh)
+static void read_queries(const view *w, const backward_out *out, query_block *b, int64_t h, int64_t t)
+{
+    const int64_t D = w->D, at = t * w->q_width + h * D;
+    pack_columns(b->q_col, w->q + at, w->q_width, b->rows, D);
+    pack_rows(b->q_row, w->q + at, w->q_width, b->rows, D);
+    pack_columns(b->do_col, out->d_o + at, w->q_width, b->rows, D);
+    pack_rows(b->do_row, out->d_o + at, w->q_width, b->rows, D);
+    for (int64_t i = 0; i < b->rows; i++) {
+        const T *o = out->o + at + i * w->q_width, *d_o = out->d_o + at + i * w->q_width;
+        real sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < D; c++) sum += LOAD(o[c]) * LOAD(d_o[c]);
+        b->delta[i] = sum;
+        b->lse[i] = out->lse[h * w->Tq + t + i];
+    }
+}
+
+static void add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < D; c++)
+            STORE(dst[i * width + c], LOAD(dst[i * width + c]) + src[i * D + c]);
+}
+
+/* dst[i,c] (+)= src[c,i] */
+static void add_turned(T *dst, int64_t width, const real *src, int64_t rows, int64_t D, bool fresh)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t c = 0; c < D; c++) {
             T *place = &dst[i * width + c];
-            STORE(*place, (fresh ? 0 : LOAD(*place)) + src[i * D + c]);
+            STORE(*place, (fresh ? 0 : LOAD(*place)) + src[c * rows + i]);
         }
 }
 
-static void backward_task(const view *w, int64_t s, int64_t g, real *space, void *context)
+static void backward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const backward_out *out = context;
     const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
-    real *keys = space;
-#define TAKE(name, size) real *name = space; space += (size)
-    space += panels(w->longest, D);
-    TAKE(space_k, L * D); TAKE(space_v, L * D); TAKE(dk, L * D); TAKE(dv, L * D);
-    TAKE(pt, BQ * L); TAKE(dst, BQ * L); TAKE(ds, BQ * L); TAKE(dq, BQ * D);
-    TAKE(q_col, panels(D, BQ)); TAKE(do_col, panels(D, BQ));
-    TAKE(q_row, panels(BQ, D)); TAKE(do_row, panels(BQ, D)); TAKE(delta, BQ); TAKE(lse, BQ);
-#undef TAKE
     if (w->q_start[s] == w->q_start[s + 1]) return;
-    int64_t ldk, ldv;
-    const real *k = real_rows(w->k + first, w->k_width, L, D, space_k, &ldk);
-    const real *v = real_rows(w->v + first, w->k_width, L, D, space_v, &ldv);
-    pack_rows(keys, w->k + first, w->k_width, L, D);
-    memset(dk, 0, (size_t)(2 * L * D) * sizeof(real));          /* dk and dv lie together */
+    TAKE(T, k_space, L * even(D)); TAKE(T, v_space, L * even(D)); TAKE(T, k_turned, D * even(L));
+    TAKE(T, pt, BK * BQ); TAKE(T, ds, BK * BQ); TAKE(T, ds_packed, PACKED(BK, BQ));
+    TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
+    TAKE(T, q_row, PACKED(BQ, D)); TAKE(T, do_row, PACKED(BQ, D));
+    TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ);
+    TAKE(real, scores, BK * BQ); TAKE(real, dp, BK * BQ); TAKE(real, delta, BQ); TAKE(real, lse, BQ);
+    key_side x = { .k_turned = k_turned, .ldt = even(L), .s = scores, .dp = dp, .pt = pt, .ds = ds,
+                   .ds_packed = ds_packed, .dk = dk, .dv = dv, .dqt = dqt };
+    x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
+    x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);
+    if (out->dq) KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, w->k + first, w->k_width, L, D);
+    memset(dk, 0, (size_t)(L * D) * sizeof(real));
+    memset(dv, 0, (size_t)(L * D) * sizeof(real));
 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
         for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
             const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
-            const int64_t n = most_visible(w, t, rows), at = t * w->q_width + h * D;
-            pack_columns(q_col, w->q + at, w->q_width, rows, D);
-            pack_rows(q_row, w->q + at, w->q_width, rows, D);
-            pack_columns(do_col, out->d_o + at, w->q_width, rows, D);
-            pack_rows(do_row, out->d_o + at, w->q_width, rows, D);
-            for (int64_t i = 0; i < rows; i++) {
-                const T *o = out->o + at + i * w->q_width, *d_o = out->d_o + at + i * w->q_width;
-                real sum = 0;
-                for (int64_t c = 0; c < D; c++) sum += LOAD(o[c]) * LOAD(d_o[c]);
-                delta[i] = sum;
-                lse[i] = out->lse[h * w->Tq + t + i];
-            }
-            GEMM(n, rows, D, w->scale, k, ldk, q_col, 0, pt, rows);
-            GEMM(n, rows, D, 1, v, ldv, do_col, 0, dst, rows);
-            softmax_backward(pt, dst, n, rows, w->limit + t, lse, delta);
-            if (out->dv) GEMM(n, D, rows, 1, pt, rows, do_row, 1, dv, D);
-            if (out->dk) GEMM(n, D, rows, w->scale, dst, rows, q_row, 1, dk, D);
-            if (out->dq == NULL) continue;
-            transpose_block(ds, dst, n, rows);
-            for (int64_t c = 0; c < D; c += panels(1, 1)) {
-                const int64_t wide = D - c < panels(1, 1) ? D - c : panels(1, 1);
-                GEMM(rows, wide, n, w->scale, ds, n, keys + c * L, 0, dq + c, D);
-            }
-            add_rows(out->dq + at, w->q_width, dq, rows, D, out->fresh_q);
+            query_block b = { .rows = rows, .limit = w->limit + t, .q_col = q_col, .q_row = q_row,
+                              .do_col = do_col, .do_row = do_row, .delta = delta, .lse = lse };
+            /* An even number of keys, so that pairs of k_turned end with the block or the sequence. */
+            b.n = even(most_visible(w, t, rows)) < L ? even(most_visible(w, t, rows)) : L;
+            read_queries(w, out, &b, h, t);
+            for (int64_t j0 = 0; j0 < b.n; j0 += BK) backward_block(w, out, &b, &x, j0);
+            if (out->dq)
+                add_turned(out->dq + t * w->q_width + h * D, w->q_width, dqt, rows, D, out->fresh_q);
         }
     }
-    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D, false);
-    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D, false);
+    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D);
+    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D);
 }
 
 f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
