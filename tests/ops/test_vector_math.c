@@ -34,6 +34,21 @@ static void errors_are_within_the_stated_ulps(void **state)
     assert_true(worst_erf < 1.3);
 }
 
+static void the_rough_one_is_near(void **state)
+{
+    (void)state;
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1021) {
+        const float x = f2bi_float_of_bits((uint32_t)bits), got = f2b_expf_rough(x);
+        if (isnan(x)) {
+            assert_true(isnan(got));
+            continue;
+        }
+        const double want = exp(fmin(fmax(x, -87), 88));
+        assert_true(fabs(got - want) <= (fabsf(x) <= 20 ? 3e-6 : 1e-5) * want);
+    }
+    assert_true(f2b_expf_rough(0) == 1);
+}
+
 static void the_ends_are_exact(void **state)
 {
     (void)state;
@@ -48,6 +63,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_within_the_stated_ulps), cmocka_unit_test(the_ends_are_exact),
+        cmocka_unit_test(the_rough_one_is_near),
     };
     return cmocka_run_group_tests_name("vector_math", tests, NULL, NULL);
 }

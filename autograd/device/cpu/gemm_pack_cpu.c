@@ -10,10 +10,19 @@
 
 enum { SIDE = 16, RUN = 64 };       /* a square, and how much of a line is taken at a time */
 
-#if defined(F2B_KERNEL_BF16)
-typedef uint32_t unit;              /* what is moved as a whole: one element, or a pair along k */
-typedef unit units __attribute__((vector_size(64), aligned(2), may_alias));
-typedef elem halves __attribute__((vector_size(64), aligned(2), may_alias));
+/* What is moved as a whole: one element, or a pair along k. */
+#if defined(F2B_KERNEL_F64)
+typedef elem unit;
+
+static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t src_ld)
+{
+    for (int i = 0; i < SIDE; i++)
+#pragma GCC unroll 16
+        for (int j = 0; j < SIDE; j++) dst[i * ld + j] = src[j * src_ld + i];
+}
+#else
+typedef uint32_t unit __attribute__((may_alias));
+typedef uint32_t units __attribute__((vector_size(64), aligned(2), may_alias));
 
 /* dst[i*ld + j] = src[j*src_ld + i], 16 x 16 words: four rounds, each swaps blocks of one size. */
 static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t src_ld)
@@ -43,6 +52,10 @@ static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t s
 #undef L
 #undef SWAP
 }
+#endif
+
+#if defined(F2B_KERNEL_BF16)
+typedef elem halves __attribute__((vector_size(64), aligned(2), may_alias));
 
 /* Pairs of one line along k; a zero completes the last. */
 static inline void copy_steps(unit *dst, const elem *line, int64_t n)
@@ -69,15 +82,6 @@ static inline void zip(unit *dst, const elem *x, const elem *y, int64_t n)
 }
 
 #else
-typedef elem unit;
-
-static inline void turn_square(unit *dst, int64_t ld, const unit *src, int64_t src_ld)
-{
-    for (int i = 0; i < SIDE; i++)
-#pragma GCC unroll 16
-        for (int j = 0; j < SIDE; j++) dst[i * ld + j] = src[j * src_ld + i];
-}
-
 static inline void copy_steps(unit *dst, const elem *line, int64_t n)
 {
     memcpy(dst, line, (size_t)n * sizeof *line);

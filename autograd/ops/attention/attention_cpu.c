@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "autograd/device/cpu/gemm.h"
-#include "autograd/device/cpu/kernel.h"
+#include "autograd/device/cpu/row_math.h"
 #include "autograd/device/cpu/threads.h"
 #include "autograd/device/cpu/vector_math.h"
 #include "autograd/ops/attention/attention_internal.h"
@@ -16,15 +16,18 @@
 f2b_kernel KERNEL(f2bi_attention_forward), KERNEL(f2bi_attention_backward);
 
 #if defined(F2B_KERNEL_F64)
-#define EXP exp
+#define TURN f2bi_gemm_turn_f64
 #else
-#define EXP f2b_expf_fast
+#define TURN f2bi_gemm_turn_f32
 #endif
 #define PACK KERNEL(f2bi_gemm_pack)
 #define BLOCK KERNEL(f2bi_gemm_block)
 #define PACKED KERNEL(f2bi_gemm_packed_elements)
 
-enum { BQ_FORWARD = 56, BQ = 64, BK = 112 };    /* query rows of a block; keys of one in backward */
+enum {
+    BQ_FORWARD = 56, BQ = 64, BK = 112,     /* query rows of a block; keys of one in backward */
+    PAD = 64 / sizeof(real)                 /* rows of scores are whole vectors */
+};
 
 /* Everything a task needs to know of the node. */
 typedef struct view {
@@ -57,6 +60,7 @@ static double flops_of(const view *w)
 }
 
 static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+static inline int64_t padded(int64_t n) { return (n + PAD - 1) / PAD * PAD; }
 
 /* Rows of x (stride `width`) as the left side of a product: in place, but where pairs would be read
  * across their end (bf16 and an odd D) copied to `space` [rows, even(D)]. */
@@ -119,20 +123,25 @@ static f2b_status run_tasks(const view *w, int64_t bytes, task_fn *task, void *c
 /* ---- Forward ---- */
 
 /* p[j] = exp(s[j] - largest) for j < n, 0 up to L; returns the log of the sum of exp(s), and one over
- * the sum of p. */
-static real softmax_row(real *s, T *p, int64_t n, int64_t L, real *inverse)
+ * the sum of p. Goes on to the end of a vector: s is that long, and L. */
+static real softmax_row(real *restrict s, T *restrict p, int32_t n, int64_t L, real *inverse)
 {
+    const int32_t end = (int32_t)padded(n);
     real top = s[0];
 #pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
+    for (int32_t j = 0; j < end; j++) {
+        const real x = j < n ? s[j] : s[0];
+        top = x > top ? x : top;
+    }
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) {
-        const real x = EXP(s[j] - top);
-        STORE(p[j], x);
+    for (int32_t j = 0; j < end; j++) {
+        const real x = j < n ? f2bi_exp(s[j] - top) : 0;
+        s[j] = x;
         sum += x;
     }
-    for (int64_t j = n; j < L; j++) p[j] = 0;
+    for (int32_t j = 0; j < end; j++) STORE(p[j], s[j]);
+    for (int64_t j = end; j < L; j++) p[j] = 0;
     *inverse = 1 / sum;
     return top + R(log)(sum);
 }
@@ -145,17 +154,17 @@ typedef struct forward_out {
 static int64_t forward_space(const view *w)
 {
     const int64_t L = w->longest, D = w->D;
-    return (PACKED(D, L) + PACKED(L, D) + BQ_FORWARD * (even(L) + even(D))) * (int64_t)sizeof(T)
-           + BQ_FORWARD * (L + D) * (int64_t)sizeof(real) + 6 * 64;
+    return (PACKED(D, padded(L)) + PACKED(L, D) + BQ_FORWARD * (padded(L) + even(D)))
+           * (int64_t)sizeof(T) + BQ_FORWARD * (padded(L) + D) * (int64_t)sizeof(real) + 6 * 64;
 }
 
 static void forward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const forward_out *out = context;
     const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
-    TAKE(T, keys, PACKED(D, L)); TAKE(T, values, PACKED(L, D));
-    TAKE(T, p, BQ_FORWARD * even(L)); TAKE(T, q_space, BQ_FORWARD * even(D));
-    TAKE(real, scores, BQ_FORWARD * L); TAKE(real, o, BQ_FORWARD * D);
+    TAKE(T, keys, PACKED(D, padded(L))); TAKE(T, values, PACKED(L, D));
+    TAKE(T, p, BQ_FORWARD * padded(L)); TAKE(T, q_space, BQ_FORWARD * even(D));
+    TAKE(real, scores, BQ_FORWARD * padded(L)); TAKE(real, o, BQ_FORWARD * D);
     if (w->q_start[s] == w->q_start[s + 1]) return;
     pack_columns(keys, w->k + first, w->k_width, L, D);
     pack_rows(values, w->v + first, w->k_width, L, D);
@@ -163,17 +172,17 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
         for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ_FORWARD) {
             const int64_t left = w->q_start[s + 1] - t, rows = left < BQ_FORWARD ? left : BQ_FORWARD;
-            const int64_t n = most_visible(w, t, rows), ldp = even(n);
+            const int64_t n = most_visible(w, t, rows), wide = padded(n);
             real inverse[BQ_FORWARD];
             int64_t ldq;
             const T *q = left_rows(w->q + t * w->q_width + h * D, w->q_width, rows, D, q_space, &ldq);
-            BLOCK(rows, n, D, w->scale, q, ldq, keys, D, 0, scores, n);
+            BLOCK(rows, wide, D, w->scale, q, ldq, keys, D, 0, scores, wide);
             for (int64_t i = 0; i < rows; i++) {
-                const real lse = softmax_row(scores + i * n, p + i * ldp, w->limit[t + i], ldp,
+                const real lse = softmax_row(scores + i * wide, p + i * wide, w->limit[t + i], wide,
                                              &inverse[i]);
                 if (out->lse) out->lse[h * w->Tq + t + i] = lse;
             }
-            BLOCK(rows, D, n, 1, p, ldp, values, L, 0, o, D);
+            BLOCK(rows, D, n, 1, p, wide, values, L, 0, o, D);
             for (int64_t i = 0; i < rows; i++) {
                 T *y = out->o + (t + i) * w->q_width + h * D;
                 for (int64_t c = 0; c < D; c++) STORE(y[c], o[i * D + c] * inverse[i]);
@@ -207,10 +216,10 @@ typedef struct backward_out {
 
 /* What the query rows of a block bring: packed for both sides, and two numbers a row. */
 typedef struct query_block {
-    int64_t rows, n;            /* query rows; keys that any of them sees */
-    const int32_t *limit;       /* [rows] */
+    int64_t rows, wide, n;      /* query rows, to the end of a vector; keys that any of them sees */
     T *q_col, *do_col, *q_row, *do_row;
-    real *delta, *lse;
+    real *delta, *lse;          /* [wide], 0 behind the rows, like */
+    int32_t *limit;
 } query_block;
 
 /* What a block needs beside: the keys and values of the sequence, and room. */
@@ -218,9 +227,9 @@ typedef struct key_side {
     const T *k, *v;             /* rows, as left operands */
     int64_t ldk, ldv, ldt;
     T *k_turned;                /* [D, ldt] */
-    real *s, *dp;               /* [BK, BQ] */
-    T *pt, *ds, *ds_packed;     /* [BK, BQ]; dS^T as a right operand */
-    real *dk, *dv, *dqt;        /* [L, D], [L, D], [D, BQ] */
+    real *s, *dp;               /* [BK, wide] */
+    T *pt, *ds, *ds_packed;     /* [BK, wide]; dS^T as a right operand */
+    real *dk, *dv, *dqt, *dq;   /* [L, D], [L, D], [D, wide], [wide, D] */
 } key_side;
 
 static int64_t backward_space(const view *w)
@@ -228,39 +237,43 @@ static int64_t backward_space(const view *w)
     const int64_t L = w->longest, D = w->D;
     return (2 * L * even(D) + D * even(L) + 2 * BK * BQ + PACKED(BK, BQ) + 2 * PACKED(D, BQ)
             + 2 * PACKED(BQ, D)) * (int64_t)sizeof(T)
-           + (2 * L * D + 2 * BK * BQ + D * BQ + 2 * BQ) * (int64_t)sizeof(real) + 17 * 64;
+           + (2 * L * D + 2 * BK * BQ + 2 * D * BQ + 3 * BQ) * (int64_t)sizeof(real) + 19 * 64;
 }
 
-/* P^T and dS^T of `keys` keys from j0 on from S^T and dP^T, a row of `ld` per key; 0 where a query
- * row does not see the key, and behind an odd number of rows. */
-static void softmax_backward(const query_block *b, key_side *x, int64_t j0, int64_t keys, int64_t ld)
+/* P^T and dS^T of `keys` keys from j0 on from S^T and dP^T; 0 where a query row does not see the key. */
+static void softmax_backward(const query_block *b, key_side *x, int64_t j0, int64_t keys)
 {
+    const real *lse = b->lse, *delta = b->delta;
+    const int32_t *limit = b->limit, wide = (int32_t)b->wide;
     for (int64_t j = 0; j < keys; j++) {
-        const real *restrict s = x->s + j * b->rows, *restrict dp = x->dp + j * b->rows;
-        T *restrict pt = x->pt + j * ld, *restrict ds = x->ds + j * ld;
-        for (int64_t i = 0; i < b->rows; i++) {
-            const bool seen = j0 + j < b->limit[i];
-            const real p = EXP(s[i] - b->lse[i]), d = p * (dp[i] - b->delta[i]);
-            STORE(pt[i], seen ? p : 0);
-            STORE(ds[i], seen ? d : 0);
+        real *restrict s = x->s + j * wide, *restrict dp = x->dp + j * wide;
+        T *restrict pt = x->pt + j * wide, *restrict ds = x->ds + j * wide;
+        const int32_t key = (int32_t)(j0 + j);
+        for (int32_t i = 0; i < wide; i++) {
+            const real p = key < limit[i] ? f2bi_exp(s[i] - lse[i]) : 0;
+            const real d = key < limit[i] ? p * (dp[i] - delta[i]) : 0;
+            s[i] = p, dp[i] = d;
         }
-        for (int64_t i = b->rows; i < ld; i++) pt[i] = ds[i] = 0;
+        for (int32_t i = 0; i < wide; i++) {
+            STORE(pt[i], s[i]);
+            STORE(ds[i], dp[i]);
+        }
     }
 }
 
 static void backward_block(const view *w, const backward_out *out, const query_block *b, key_side *x,
                            int64_t j0)
 {
-    const int64_t D = w->D, rows = b->rows, ld = even(rows);
+    const int64_t D = w->D, rows = b->rows, ld = b->wide;
     const int64_t keys = b->n - j0 < BK ? b->n - j0 : BK;
-    BLOCK(keys, rows, D, w->scale, x->k + j0 * x->ldk, x->ldk, b->q_col, D, 0, x->s, rows);
-    BLOCK(keys, rows, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col, D, 0, x->dp, rows);
-    softmax_backward(b, x, j0, keys, ld);
+    BLOCK(keys, ld, D, w->scale, x->k + j0 * x->ldk, x->ldk, b->q_col, D, 0, x->s, ld);
+    BLOCK(keys, ld, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col, D, 0, x->dp, ld);
+    softmax_backward(b, x, j0, keys);
     if (out->dv) BLOCK(keys, D, rows, 1, x->pt, ld, b->do_row, rows, 1, x->dv + j0 * D, D);
     if (out->dk) BLOCK(keys, D, rows, w->scale, x->ds, ld, b->q_row, rows, 1, x->dk + j0 * D, D);
     if (out->dq == NULL) return;
-    pack_rows(x->ds_packed, x->ds, ld, keys, rows);
-    BLOCK(D, rows, keys, w->scale, x->k_turned + j0, x->ldt, x->ds_packed, keys, j0 > 0, x->dqt, rows);
+    pack_rows(x->ds_packed, x->ds, ld, keys, ld);
+    BLOCK(D, ld, keys, w->scale, x->k_turned + j0, x->ldt, x->ds_packed, keys, j0 > 0, x->dqt, ld);
 }
 
 static void read_queries(const view *w, const backward_out *out, query_block *b, int64_t h, int64_t t)
@@ -277,24 +290,27 @@ static void read_queries(const view *w, const backward_out *out, query_block *b,
         for (int64_t c = 0; c < D; c++) sum += LOAD(o[c]) * LOAD(d_o[c]);
         b->delta[i] = sum;
         b->lse[i] = out->lse[h * w->Tq + t + i];
+        b->limit[i] = w->limit[t + i];
     }
+    for (int64_t i = b->rows; i < b->wide; i++) b->delta[i] = b->lse[i] = 0, b->limit[i] = 0;
 }
 
-static void add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D)
+F2BI_ROW_LOOP add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D,
+                       const bool fresh)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t c = 0; c < D; c++)
-            STORE(dst[i * width + c], LOAD(dst[i * width + c]) + src[i * D + c]);
+            STORE(dst[i * width + c], (fresh ? 0 : LOAD(dst[i * width + c])) + src[i * D + c]);
 }
 
-/* dst[i,c] (+)= src[c,i] */
-static void add_turned(T *dst, int64_t width, const real *src, int64_t rows, int64_t D, bool fresh)
+static void add_queries(const view *w, const backward_out *out, key_side *x, const query_block *b,
+                        int64_t h, int64_t t)
 {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < D; c++) {
-            T *place = &dst[i * width + c];
-            STORE(*place, (fresh ? 0 : LOAD(*place)) + src[c * rows + i]);
-        }
+    const int64_t D = w->D;
+    T *dq = out->dq + t * w->q_width + h * D;
+    TURN(x->dq, D, x->dqt, b->wide, D, b->rows);
+    if (out->fresh_q) add_rows(dq, w->q_width, x->dq, b->rows, D, true);
+    else add_rows(dq, w->q_width, x->dq, b->rows, D, false);
 }
 
 static void backward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
@@ -306,10 +322,11 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
     TAKE(T, pt, BK * BQ); TAKE(T, ds, BK * BQ); TAKE(T, ds_packed, PACKED(BK, BQ));
     TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
     TAKE(T, q_row, PACKED(BQ, D)); TAKE(T, do_row, PACKED(BQ, D));
-    TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ);
+    TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ); TAKE(real, dq, D * BQ);
     TAKE(real, scores, BK * BQ); TAKE(real, dp, BK * BQ); TAKE(real, delta, BQ); TAKE(real, lse, BQ);
+    TAKE(int32_t, limit, BQ);
     key_side x = { .k_turned = k_turned, .ldt = even(L), .s = scores, .dp = dp, .pt = pt, .ds = ds,
-                   .ds_packed = ds_packed, .dk = dk, .dv = dv, .dqt = dqt };
+                   .ds_packed = ds_packed, .dk = dk, .dv = dv, .dqt = dqt, .dq = dq };
     x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
     x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);
     if (out->dq) KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, w->k + first, w->k_width, L, D);
@@ -319,18 +336,18 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
         for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
             const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
-            query_block b = { .rows = rows, .limit = w->limit + t, .q_col = q_col, .q_row = q_row,
-                              .do_col = do_col, .do_row = do_row, .delta = delta, .lse = lse };
+            query_block b = { .rows = rows, .wide = padded(rows), .q_col = q_col, .q_row = q_row,
+                              .do_col = do_col, .do_row = do_row, .delta = delta, .lse = lse,
+                              .limit = limit };
             /* An even number of keys, so that pairs of k_turned end with the block or the sequence. */
             b.n = even(most_visible(w, t, rows)) < L ? even(most_visible(w, t, rows)) : L;
             read_queries(w, out, &b, h, t);
             for (int64_t j0 = 0; j0 < b.n; j0 += BK) backward_block(w, out, &b, &x, j0);
-            if (out->dq)
-                add_turned(out->dq + t * w->q_width + h * D, w->q_width, dqt, rows, D, out->fresh_q);
+            if (out->dq) add_queries(w, out, &x, &b, h, t);
         }
     }
-    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D);
-    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D);
+    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D, false);
+    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D, false);
 }
 
 f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)

@@ -8,12 +8,6 @@
 
 f2b_kernel KERNEL(f2bi_head_cross_entropy_forward), KERNEL(f2bi_head_cross_entropy_backward);
 
-#if defined(F2B_KERNEL_F64)
-#define EXP exp
-#else
-#define EXP f2b_expf_fast
-#endif
-
 /* Logits of one chunk. It changes no value; fewer rows a chunk would pack the head more often. */
 enum { LOGITS_BYTES = 64 << 20 };
 
@@ -55,7 +49,7 @@ static double loss_row(real *z, int64_t V, int32_t label, real scale)
         real part = 0;
 #pragma omp simd reduction(+ : part)
         for (int64_t v = v0; v < v1; v++) {
-            z[v] = EXP(z[v] - top);
+            z[v] = f2bi_exp(z[v] - top);
             part += z[v];
         }
         sum += (double)part;
