@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bench.sh [options of scripts/bench/step.py]: builds, then times a training step of the mini model
-# against PyTorch in one run (scripts/setup.sh brings it). Nothing else should run meanwhile.
+# against PyTorch in one run (scripts/setup.sh brings it; PEER_PYTHON=... names the python of a newer
+# one beside it). Nothing else should run meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh

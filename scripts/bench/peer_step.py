@@ -1,7 +1,7 @@
 """The peer of tests/bench/mini_step_program.c: the same training step in PyTorch, transformers' Llama
 and peft's LoRA with one adapter a stage, eager. Same model, same numbers of rows and labels.
 
-    peer_step.py BATCH f32|bf16 STEPS
+    peer_step.py BATCH f32|bf16 STEPS [eager|sdpa]
 
 Prints a JSON object: seconds of each step, resident bytes, loss of the last."""
 import json
