@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "autograd/core/nearest.h"
+#include "autograd/device/cpu/products.h"
 #include "autograd/device/device.h"
 #include "cli/exit_codes.h"
 #include "cli/options_internal.h"
@@ -220,6 +221,14 @@ static f2b_status read_all(const f2b_command *command, const f2bi_options *all, 
     return check_operands(command, arguments);
 }
 
+/* An environment variable, for it is no choice that a user should need: to go on with a run of another
+ * processor in that one's way, and to compare. */
+static f2b_status choose_products(void)
+{
+    return f2b_products_choose(getenv("F2B_CPU_PRODUCTS")) == F2B_OK
+               ? F2B_OK : f2b_fail_context("F2B_CPU_PRODUCTS");
+}
+
 bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_arguments *arguments,
                        int *exit_code)
 {
@@ -240,7 +249,8 @@ bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_ar
         return false;
     }
     if (read_all(command, &all, argc, argv, arguments) != F2B_OK ||
-        f2b_device_parse(all.common.device, &arguments->device) != F2B_OK) {
+        f2b_device_parse(all.common.device, &arguments->device) != F2B_OK ||
+        choose_products() != F2B_OK) {
         *exit_code = f2b_exit_error(command->name);
         return false;
     }

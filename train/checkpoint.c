@@ -1,6 +1,7 @@
 /* See checkpoint.h; the file format is checkpoints/state.h. */
 #include "train/checkpoint.h"
 
+#include "autograd/device/cpu/products.h"
 #include "checkpoints/method_json.h"
 #include "checkpoints/trained_tensors.h"
 #include "train/config.h"
@@ -24,6 +25,14 @@ static f2b_attribute integer(const char *name, int64_t value)
     return (f2b_attribute){ .name = name, .kind = F2B_ATTRIBUTE_INTEGER, .integer = value };
 }
 
+/* "" where the question does not arise. */
+static const char *products_of(const f2b_config *config, const f2b_parameters *parameters)
+{
+    const bool asked = config->train.precision == F2B_PRECISION_BF16 && parameters->n > 0 &&
+                       parameters->items[0].tensor->device.kind == F2B_CPU;
+    return asked ? f2b_products_name(f2b_cpu_products()) : "";
+}
+
 f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
                                const f2b_parameters *parameters, const f2b_optimizer *optimizer,
                                const f2b_run_position *position, f2b_state_notify *notify,
@@ -40,6 +49,7 @@ f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
             text("config", yaml), text("method", json), text("base_model", base),
             text(F2B_STATE_BASE_PATH, config->model.path),
             text(F2B_STATE_VISION_PATH, config->model.vision_path ? config->model.vision_path : ""),
+            text("products", products_of(config, parameters)),
             integer(F2B_STATE_SEED, config->train.seed),
             integer("skipped", position->skipped),
             integer("skipped_in_a_row", position->skipped_in_a_row),
@@ -104,4 +114,17 @@ f2b_status f2b_checkpoint_resume(f2b_state_file *file, const f2b_config *config,
     F2B_TRY(f2b_state_attribute(file, "skipped_in_a_row", F2B_ATTRIBUTE_INTEGER, &in_a_row));
     *position = (f2b_run_position){ f2b_state_step(file), skipped.integer, in_a_row.integer };
     return F2B_OK;
+}
+
+const char *f2b_checkpoint_other_products(const f2b_state_file *file, const f2b_config *config,
+                                          const f2b_parameters *parameters)
+{
+    const char *ours = products_of(config, parameters);
+    int64_t n;
+    const f2b_attribute *a = f2b_state_attributes(file, &n);
+    for (int64_t i = 0; i < n; i++)
+        if (strcmp(a[i].name, "products") == 0 && a[i].kind == F2B_ATTRIBUTE_TEXT)
+            return a[i].text[0] != '\0' && ours[0] != '\0' && strcmp(a[i].text, ours) != 0
+                   ? a[i].text : NULL;
+    return NULL;
 }

@@ -32,4 +32,12 @@ f2b_status f2b_checkpoint_resume(f2b_state_file *file, const f2b_config *config,
                                  const f2b_parameters *parameters, f2b_optimizer *optimizer,
                                  f2b_run_position *position) F2B_MUST_USE;
 
+/**
+ * How the saved run computed products of bf16 (autograd/device/cpu/products.h), if that is not how this
+ * one does: the rest of the run may then differ in the last bits. Borrowed from `file`; NULL where it
+ * is the same, or not known.
+ */
+const char *f2b_checkpoint_other_products(const f2b_state_file *file, const f2b_config *config,
+                                          const f2b_parameters *parameters);
+
 #endif

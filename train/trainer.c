@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "autograd/device/cpu/products.h"
 #include "train/evaluation.h"
 #include "train/run_folder.h"
 #include "train/tensorboard.h"
@@ -81,6 +82,13 @@ static f2b_status resume(run *r, const char *path)
                                               &r->session->model->parameters, r->optimizer, &r->at);
     if (status == F2B_OK) note(r, "resumed from %s", f2b_state_path(file));
     const bool own = status == F2B_OK && is_own(r, f2b_state_path(file));
+    const char *other = f2b_checkpoint_other_products(file, r->session->config,
+                                                      &r->session->model->parameters);
+    if (status == F2B_OK && other != NULL)
+        note(r, "warning: so far the run computed products of bf16 by %s, from here on by %s: the "
+                "last bits may differ from a run that was never stopped (F2B_CPU_PRODUCTS=%s goes on "
+                "as before, where the processor has it)", other,
+             f2b_products_name(f2b_cpu_products()), other);
     f2b_state_close(file);
     F2B_TRY(status);
     if (!own) return set_aside(r);

@@ -41,6 +41,7 @@ run 2 '' 'f2b-data tokenize: --device is auto, cpu, cuda or cuda:N' f2b-data tok
 run 4 '' 'f2b-data tokenize: --device cuda:999' f2b-data tokenize --model x --device cuda:999
 run 3 '' 'f2b-data tokenize: ' f2b-data tokenize --model "$work/none"
 
+F2B_CPU_PRODUCTS=sse run 2 '' 'F2B_CPU_PRODUCTS: "sse" is no way' f2b-data tokenize --model x
 run 2 '' '--config FILE is missing' f2b-train
 run 2 '' "$work/none.yaml" f2b-train --config "$work/none.yaml"
 run 0 '# Configuration' '' f2b-train --help-config

@@ -44,6 +44,19 @@ train --quiet run.save_every=3 $settings
 [ -e "$work/run/checkpoints/step-00000012.partial" ] && fail 'a cut last save: leftovers stay'
 rm -rf "$work/run"
 
+# Going on with other instructions for bf16 is told, if this processor has more than one way.
+if grep -qw avx512_bf16 /proc/cpuinfo 2>/dev/null; then
+    bf16="train.precision=bf16 train.steps=2"
+    F2B_CPU_PRODUCTS=f32 train $bf16 run.dir="$work/bf16"
+    expect 0 step 'bf16 by f32 products'
+    train $bf16 run.dir="$work/other" --resume "$work/bf16"
+    expect 0 'computed products of bf16 by f32, from here on by avx512_bf16' 'other products'
+    F2B_CPU_PRODUCTS=f32 train $bf16 run.dir="$work/third" --resume "$work/bf16"
+    expect 0 'resumed from' 'the same products'
+    grep -q warning "$work/err" && fail 'the same products: a warning'
+    rm -rf "$work"/{bf16,other,third}
+fi
+
 # Start or go on with the run; kill it at a random moment, or (every second time) in a save.
 interrupted() {
     "$bin/f2b-train" --config "$work/run.yaml" --resume auto --quiet run.save_every=$1 \

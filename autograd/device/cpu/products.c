@@ -43,10 +43,10 @@ f2b_status f2b_products_choose(const char *name)
         for (family = 0; family < F2B_PRODUCTS_COUNT; family++)
             if (strcmp(name, names[family]) == 0) break;
         if (family == F2B_PRODUCTS_COUNT)
-            return f2b_fail(F2B_ERR_INVALID, "\"%s\" is no way to compute products; there are "
+            return f2b_fail(F2B_ERR_USAGE, "\"%s\" is no way to compute products of bf16; there are "
                             "f32 and avx512_bf16", name);
         if (!f2b_products_available(family))
-            return f2b_fail(F2B_ERR_UNSUPPORTED, "this processor cannot compute products by %s", name);
+            return f2b_fail(F2B_ERR_UNSUPPORTED, "this processor has no %s", name);
     }
     __atomic_store_n(&chosen, family, __ATOMIC_RELAXED);
     return F2B_OK;

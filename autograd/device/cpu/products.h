@@ -26,7 +26,7 @@ bool f2b_products_available(f2b_products family);
 
 /**
  * Choose a family by name; NULL or "" is the best. Not while products run.
- * errors  F2B_ERR_INVALID for a name that is none; F2B_ERR_UNSUPPORTED where the processor lacks it.
+ * errors  F2B_ERR_USAGE for a name that is none; F2B_ERR_UNSUPPORTED where the processor lacks it.
  */
 f2b_status f2b_products_choose(const char *name);
 
