@@ -3,27 +3,11 @@
 
 #include <math.h>
 
-uint64_t f2b_hash_mix(uint64_t x)
-{
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
 uint64_t f2b_hash_text(const char *text)
 {
     uint64_t h = 0xCBF29CE484222325u;
     for (; *text; text++) h = (h ^ (unsigned char)*text) * 0x100000001B3u;
     return h;
-}
-
-f2b_rng f2b_rng_new(uint64_t seed, f2b_rng_use use, uint64_t a, uint64_t b, uint64_t c)
-{
-    const uint64_t key = f2b_hash_mix(f2b_hash_mix(seed ^ f2b_hash_mix((uint64_t)use)) ^ a);
-    const uint64_t high = f2b_hash_mix(f2b_hash_mix(b) ^ c);
-    return (f2b_rng){ .key = { (uint32_t)key, (uint32_t)(key >> 32) },
-                      .high = { (uint32_t)high, (uint32_t)(high >> 32) } };
 }
 
 static void block_at(const f2b_rng *r, uint64_t block, uint32_t out[4])

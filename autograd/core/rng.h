@@ -10,12 +10,15 @@
 
 #include <stdint.h>
 
+#include "autograd/device/anywhere.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /** One Philox4x32-10 block: 128-bit counter, 64-bit key -> four uniform 32-bit words. */
-static inline void f2b_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+static inline F2B_ANYWHERE void f2b_philox(const uint32_t counter[4], const uint32_t key[2],
+                                           uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -46,7 +49,26 @@ typedef struct f2b_rng {
     uint64_t next;          /* index of the next word, for the sequential calls */
 } f2b_rng;
 
-f2b_rng f2b_rng_new(uint64_t seed, f2b_rng_use use, uint64_t a, uint64_t b, uint64_t c);
+/** SplitMix64's finaliser, for mixing numbers. */
+static inline F2B_ANYWHERE uint64_t f2b_hash_mix(uint64_t x)
+{
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+static inline F2B_ANYWHERE f2b_rng f2b_rng_new(uint64_t seed, f2b_rng_use use, uint64_t a,
+                                               uint64_t b, uint64_t c)
+{
+    const uint64_t key = f2b_hash_mix(f2b_hash_mix(seed ^ f2b_hash_mix((uint64_t)use)) ^ a);
+    const uint64_t high = f2b_hash_mix(f2b_hash_mix(b) ^ c);
+    f2b_rng r;
+    r.key[0] = (uint32_t)key, r.key[1] = (uint32_t)(key >> 32);
+    r.high[0] = (uint32_t)high, r.high[1] = (uint32_t)(high >> 32);
+    r.next = 0;
+    return r;
+}
 
 /** The 32-bit word at `index` of the stream (pure); the next word (advances r->next). */
 uint32_t f2b_rng_at(const f2b_rng *r, uint64_t index);
@@ -57,9 +79,8 @@ float f2b_rng_uniform(f2b_rng *r);
 double f2b_rng_normal(f2b_rng *r);
 uint64_t f2b_rng_below(f2b_rng *r, uint64_t n);
 
-/** FNV-1a of a text, for streams keyed by a name; SplitMix64 finaliser for mixing numbers. */
+/** FNV-1a of a text, for streams keyed by a name. */
 uint64_t f2b_hash_text(const char *text);
-uint64_t f2b_hash_mix(uint64_t x);
 
 #ifdef __cplusplus
 }

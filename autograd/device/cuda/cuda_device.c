@@ -130,7 +130,7 @@ static f2b_status describe(int index, char *text, size_t size)
 f2bi_fault f2bi_cuda_fault(int index, const char *what)
 {
     cuda_device *d = &devices[index];
-    const unsigned long long number = d->op_number++ & 0xFFFFFFFEu;
+    const unsigned long long number = d->op_number++ % 0xFFFFFFFFu;
     d->fault_text[number % FAULT_TEXTS] = what;
     return (f2bi_fault){ d->fault, number << 32 };
 }
@@ -142,7 +142,7 @@ static f2b_status report_fault(int index)
     const unsigned long long seen = *d->fault_seen;
     if (seen == NO_FAULT) return F2B_OK;
     F2BI_CUDA_TRY(index, cudaMemsetAsync(d->fault, 0xFF, sizeof *d->fault, d->stream));
-    return f2b_fail(F2B_ERR_DATA, "%s: entry %llu (found on cuda:%d)",
+    return f2b_fail(F2B_ERR_DATA, "%s: entry %llu is out of range (found on cuda:%d)",
                     d->fault_text[(seen >> 32) % FAULT_TEXTS], seen & 0xFFFFFFFFu, index);
 }
 

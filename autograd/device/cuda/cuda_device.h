@@ -57,7 +57,7 @@ static inline void *f2bi_scratch(const f2b_node *n, size_t bytes)
 typedef struct f2bi_fault {
     unsigned long long *word, base;
 } f2bi_fault;
-/** what: what is wrong with the entry, "rope: a position is outside the table"; static. */
+/** what: whose entries they are, "rope: positions"; static. */
 f2bi_fault f2bi_cuda_fault(int index, const char *what);
 static inline f2bi_fault f2bi_fault_of(const f2b_node *n, const char *what)
 {

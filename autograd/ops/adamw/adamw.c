@@ -3,10 +3,12 @@
 
 #include <math.h>
 
+#include "autograd/device/device.h"
 #include "autograd/ops/adamw/adamw_internal.h"
 
-typedef void update(float *p, const float *grad, float *m, float *v, int64_t n, f2bi_adamw_terms t);
-static update *const updates[F2B_DEVICE_KINDS] = { [F2B_CPU] = f2bi_adamw_cpu };
+static f2bi_adamw_kernel *const updates[F2B_DEVICE_KINDS] = {
+    [F2B_CPU] = f2bi_adamw_cpu, [F2B_CUDA] = f2bi_adamw_cuda
+};
 
 static f2b_status check(const f2b_tensor *p, const f2b_tensor *m, const f2b_tensor *v,
                         const f2b_adamw *s)
@@ -24,7 +26,8 @@ static f2b_status check(const f2b_tensor *p, const f2b_tensor *m, const f2b_tens
         return f2b_fail(F2B_ERR_INVALID, "adamw: update number %lld of %s; they count from 1",
                         (long long)s->count, name);
     if (updates[p->device.kind] == NULL)
-        return f2b_fail(F2B_ERR_UNSUPPORTED, "adamw has no kernel on this device");
+        return f2b_fail(F2B_ERR_UNSUPPORTED, "adamw has no kernel on %s",
+                        f2b_device_name(p->device));
     return F2B_OK;
 }
 
@@ -43,7 +46,7 @@ f2b_status f2b_adamw_update(f2b_tensor *parameter, f2b_tensor *m, f2b_tensor *v,
         .root_correction = (float)sqrt(1 - pow(s->beta2, t)),
         .eps = (float)s->eps,
     };
-    updates[parameter->device.kind](parameter->data, parameter->grad, m->data, v->data,
-                                    f2b_numel(parameter), terms);
-    return F2B_OK;
+    return updates[parameter->device.kind](parameter->device.index, parameter->data,
+                                           parameter->grad, m->data, v->data, f2b_numel(parameter),
+                                           terms);
 }

@@ -20,12 +20,15 @@ static void update_chunk(float *restrict p, const float *restrict grad, float *r
     }
 }
 
-void f2bi_adamw_cpu(float *p, const float *grad, float *m, float *v, int64_t n, f2bi_adamw_terms t)
+f2b_status f2bi_adamw_cpu(int index, float *p, const float *grad, float *m, float *v, int64_t n,
+                          f2bi_adamw_terms t)
 {
+    (void)index;
     const int64_t chunk = 8192;     /* fixed, so that threads do not decide where loops end */
 #pragma omp parallel for schedule(static) if (n > 2 * chunk)
     for (int64_t i = 0; i < n; i += chunk)
         update_chunk(p + i, grad + i, m + i, v + i, n - i < chunk ? n - i : chunk, t);
+    return F2B_OK;
 }
 
 #else

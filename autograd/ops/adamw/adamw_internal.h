@@ -12,6 +12,13 @@ typedef struct f2bi_adamw_terms {
     float eps;
 } f2bi_adamw_terms;
 
-void f2bi_adamw_cpu(float *p, const float *grad, float *m, float *v, int64_t n, f2bi_adamw_terms t);
+/** One device's update of n elements; index is the device's number. */
+typedef f2b_status f2bi_adamw_kernel(int index, float *p, const float *grad, float *m, float *v,
+                                     int64_t n, f2bi_adamw_terms t);
+#ifdef __cplusplus
+extern "C" f2bi_adamw_kernel f2bi_adamw_cuda;
+#else
+f2bi_adamw_kernel f2bi_adamw_cpu, f2bi_adamw_cuda F2B_WEAK;
+#endif
 
 #endif

@@ -3,11 +3,12 @@
 
 #include <math.h>
 
+#include "autograd/device/device.h"
 #include "autograd/ops/grad_norm/grad_norm_internal.h"
 
-typedef void partial_sums(const void *x, int64_t n, double *sums);
-static partial_sums *const kernels[F2B_DEVICE_KINDS][F2B_F64 + 1] = {
+static f2bi_grad_norm_kernel *const kernels[F2B_DEVICE_KINDS][F2B_F64 + 1] = {
     [F2B_CPU] = { f2bi_grad_norm_cpu_f32, f2bi_grad_norm_cpu_f64 },
+    [F2B_CUDA] = { [F2B_F32] = f2bi_grad_norm_cuda_f32 },
 };
 
 static int64_t chunks_of(const f2b_tensor *x)
@@ -15,30 +16,55 @@ static int64_t chunks_of(const f2b_tensor *x)
     return (f2b_numel(x) + F2BI_GRAD_NORM_CHUNK - 1) / F2BI_GRAD_NORM_CHUNK;
 }
 
-f2b_status f2b_grad_norm(f2b_tensor *const *tensors, int64_t n, double *norm)
+static f2b_status check(const f2b_tensor *x, f2b_device device)
 {
-    int64_t most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const f2b_tensor *x = tensors[i];
-        if (x->dtype != F2B_F32 && x->dtype != F2B_F64)
-            return f2b_fail(F2B_ERR_DTYPE, "grad_norm: %s is %s, but must be f32 or f64",
-                            x->name != NULL ? x->name : "a tensor", f2b_tensor_describe(x));
-        if (kernels[x->device.kind][x->dtype] == NULL)
-            return f2b_fail(F2B_ERR_UNSUPPORTED, "grad_norm has no kernel on this device");
-        if (chunks_of(x) > most) most = chunks_of(x);
-    }
-    double *sums = f2b_alloc_host((size_t)most * sizeof *sums, F2B_TAG_SCRATCH);
-    if (sums == NULL) return F2B_ERR_MEMORY;
-    double total = 0;
+    const char *name = x->name != NULL ? x->name : "a tensor";
+    if (x->dtype != F2B_F32 && x->dtype != F2B_F64)
+        return f2b_fail(F2B_ERR_DTYPE, "grad_norm: %s is %s, but must be f32 or f64", name,
+                        f2b_tensor_describe(x));
+    if (kernels[x->device.kind][x->dtype] == NULL)
+        return f2b_fail(F2B_ERR_UNSUPPORTED, "grad_norm has no kernel for %s on %s",
+                        f2b_dtype_name(x->dtype), f2b_device_name(x->device));
+    if (x->device.kind != device.kind || x->device.index != device.index)
+        return f2b_fail(F2B_ERR_INVALID, "grad_norm: %s is on %s, others are on %s", name,
+                        f2b_device_name(x->device), f2b_device_name(device));
+    return F2B_OK;
+}
+
+/* The chunks of all tensors, one after another; the host reads them once. */
+static f2b_status gather(f2b_tensor *const *tensors, int64_t n, double *sums)
+{
     for (int64_t i = 0; i < n; i++) {
         const f2b_tensor *x = tensors[i];
         if (x->grad == NULL) continue;
-        kernels[x->device.kind][x->dtype](x->grad, f2b_numel(x), sums);
-        for (int64_t c = 0; c < chunks_of(x); c++) total += sums[c];
+        F2B_TRY(kernels[x->device.kind][x->dtype](x->device.index, x->grad, f2b_numel(x), sums));
+        sums += chunks_of(x);
     }
-    f2b_free(sums);
-    *norm = sqrt(total);
     return F2B_OK;
+}
+
+f2b_status f2b_grad_norm(f2b_tensor *const *tensors, int64_t n, double *norm)
+{
+    int64_t chunks = 0;
+    for (int64_t i = 0; i < n; i++) {
+        F2B_TRY(check(tensors[i], tensors[0]->device));
+        if (tensors[i]->grad != NULL) chunks += chunks_of(tensors[i]);
+    }
+    *norm = 0;
+    if (chunks == 0) return F2B_OK;
+    const f2b_device device = tensors[0]->device;
+    const size_t bytes = (size_t)chunks * sizeof(double);
+    double *host = f2b_alloc_host(bytes, F2B_TAG_SCRATCH);
+    double *sums = device.kind == F2B_CPU ? host : f2b_alloc(device, bytes, F2B_TAG_SCRATCH);
+    f2b_status status = host != NULL && sums != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    if (status == F2B_OK) status = gather(tensors, n, sums);
+    if (status == F2B_OK && sums != host) status = f2b_copy(host, F2B_HOST, sums, device, bytes);
+    double total = 0;
+    for (int64_t c = 0; c < chunks && status == F2B_OK; c++) total += host[c];
+    if (sums != host) f2b_free(sums);
+    f2b_free(host);
+    *norm = sqrt(total);
+    return status;
 }
 
 double f2b_clip_factor(double norm, double max_norm)

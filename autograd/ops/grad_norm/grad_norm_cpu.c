@@ -6,8 +6,9 @@
 #include "autograd/device/cpu/row_math.h"
 #include "autograd/ops/grad_norm/grad_norm_internal.h"
 
-void KERNEL(f2bi_grad_norm_cpu)(const void *x, int64_t n, double *sums)
+f2b_status KERNEL(f2bi_grad_norm_cpu)(int index, const void *x, int64_t n, double *sums)
 {
+    (void)index;
     const real *all = x;
     const int64_t chunks = (n + F2BI_GRAD_NORM_CHUNK - 1) / F2BI_GRAD_NORM_CHUNK;
 #pragma omp parallel for schedule(static) if (chunks > 4)
@@ -18,6 +19,7 @@ void KERNEL(f2bi_grad_norm_cpu)(const void *x, int64_t n, double *sums)
         F2BI_ROW_SUM(sum, m, (double)v[i] * (double)v[i]);
         sums[c] = sum;
     }
+    return F2B_OK;
 }
 
 #else

@@ -3,11 +3,18 @@
 
 #include <stdint.h>
 
+#include "autograd/core/status.h"
+
 /* Elements a partial sum: fixed, as it decides the order of addition. */
 enum { F2BI_GRAD_NORM_CHUNK = 8192 };
 
-/** sums[i] = sum of squares of x[i * CHUNK ...], f64; ceil(n / CHUNK) of them. */
-void f2bi_grad_norm_cpu_f32(const void *x, int64_t n, double *sums);
-void f2bi_grad_norm_cpu_f64(const void *x, int64_t n, double *sums);
+/** sums[i] = sum of squares of x[i * CHUNK ...], f64; ceil(n / CHUNK) of them. x and sums are on the
+ *  device, index is its number. */
+typedef f2b_status f2bi_grad_norm_kernel(int index, const void *x, int64_t n, double *sums);
+#ifdef __cplusplus
+extern "C" f2bi_grad_norm_kernel f2bi_grad_norm_cuda_f32;
+#else
+f2bi_grad_norm_kernel f2bi_grad_norm_cpu_f32, f2bi_grad_norm_cpu_f64, f2bi_grad_norm_cuda_f32 F2B_WEAK;
+#endif
 
 #endif

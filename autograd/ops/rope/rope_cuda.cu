@@ -32,7 +32,7 @@ static f2b_status turn_all(const f2b_node *n, const void *x, void *y, real direc
     F2B_LAUNCH(turn, (unsigned)rows, F2BI_BLOCK, 0, f2bi_stream(n), (T *)y, fresh, (const T *)x,
                (const real *)table->data, (const int *)n->in[2]->data, f2b_dim(table, 0), D,
                f2b_dim(table, 1), direction,
-               f2bi_fault_of(n, "rope: a position is outside what the model was made for"));
+               f2bi_fault_of(n, "rope: positions"));
     return f2bi_launched(n);
 }
 
