@@ -173,7 +173,7 @@ static f2b_status scan_block(const f2b_search *s, worker *w, const f2b_search_it
 {
     const int64_t Q = s->queries, n = items->n - row < s->block ? items->n - row : s->block;
     F2B_TRY(items->fetch(items->context, row, n, w->scratch, w->rows));
-    f2bi_gemm_block_f32(n, Q, s->d, 1, w->rows, s->d, s->packed, 0, w->scores, Q);
+    f2bi_gemm_block_f32(n, Q, s->d, 1, w->rows, s->d, s->packed, s->d, 0, w->scores, Q);
     for (int64_t i = 0; i < n; i++)
         for (int64_t q = 0; q < Q; q++) {
             const f2b_search_hit hit = { items->first + row + i, w->scores[i * Q + q] };
