@@ -69,16 +69,17 @@ f2b_status f2bi_toy_text_file(const char *dir, const char *name, const char *tex
 }
 
 /* The files that grow with the images; all are open while the world is written. */
-enum { TRAIN_JSON, VAL_JSON, TRAIN_TSV, VAL_TSV, COCO_JSON, OUTPUTS };
+enum { TRAIN_JSON, VAL_JSON, LANGUAGE_JSON, TRAIN_TSV, VAL_TSV, COCO_JSON, OUTPUTS };
 static const char *const output_names[OUTPUTS] = {
-    "train.json", "val.json", "captions_train.tsv", "captions_val.tsv", "conversation_captions.json",
+    "train.json", "val.json", "language.json", "captions_train.tsv", "captions_val.tsv",
+    "conversation_captions.json",
 };
 
 typedef struct world {
     const char *dir;
     const f2b_toy_options *options;
     FILE *out[OUTPUTS];
-    int64_t records[2];         /* conversations of each part so far */
+    int64_t records[TRAIN_TSV]; /* conversations of each file so far */
     uint64_t *seen;             /* [2 * table] keys of validation scenes, open addressing, 0 free */
     uint64_t mask;
     uint8_t *rgb;
@@ -109,6 +110,7 @@ static f2b_status open_outputs(world *w)
     }
     fputs("[", w->out[TRAIN_JSON]);
     fputs("[", w->out[VAL_JSON]);
+    fputs("[", w->out[LANGUAGE_JSON]);
     fprintf(w->out[COCO_JSON], "{\"images\": [");
     for (int64_t i = 0; i < w->options->train; i++) {
         fprintf(w->out[COCO_JSON], "%s\n{\"id\": %lld, \"file_name\": \"t%06lld.png\", \"height\": %d, "
@@ -122,7 +124,7 @@ static f2b_status open_outputs(world *w)
 /* Close all; the first that could not be written as a whole is the error. */
 static f2b_status close_outputs(world *w, f2b_status status)
 {
-    static const char *const ends[OUTPUTS] = { "\n]\n", "\n]\n", "", "", "]}\n" };
+    static const char *const ends[OUTPUTS] = { "\n]\n", "\n]\n", "\n]\n", "", "", "]}\n" };
     for (int i = 0; i < OUTPUTS; i++) {
         if (w->out[i] == NULL) continue;
         fputs(ends[i], w->out[i]);
@@ -150,31 +152,33 @@ static f2b_status draw_new(world *w, int64_t index, f2bi_toy_scene *scene)
                     "smaller --val, or more --objects, --colors or --shapes", (long long)index);
 }
 
-/* Begin a record of a conversation; image is NULL for a text-only one. */
-static FILE *begin_record(world *w, f2bi_toy_part part, const char *image)
+/* Begin a record of a conversation file; image is NULL for a text-only one. */
+static FILE *begin_record(world *w, int file, const char *image)
 {
-    FILE *out = w->out[part == F2BI_TOY_TRAIN ? TRAIN_JSON : VAL_JSON];
-    const int64_t id = w->records[part]++;
-    fprintf(out, "%s\n{\"id\": \"%s%06lld\"", id ? "," : "", part == F2BI_TOY_TRAIN ? "train" : "val",
-            (long long)id);
+    static const char *const names[] = { "train", "val", "language" };
+    FILE *out = w->out[file];
+    const int64_t id = w->records[file]++;
+    fprintf(out, "%s\n{\"id\": \"%s%06lld\"", id ? "," : "", names[file], (long long)id);
     if (image != NULL) fprintf(out, ", \"image\": \"%s\"", image);
     fputs(", \"conversations\": [", out);
     return out;
 }
 
-/* One question and answer; LLaVA gives the format prompt with the first question only. */
-static void put_turn(FILE *out, int turn, bool image, const f2bi_toy_question *q)
+/* One question and answer. The first one opens with what is seen ("<image>", a description, or
+ * nothing), and LLaVA gives the format prompt with it only. */
+static void put_turn(FILE *out, int turn, const char *seen, const f2bi_toy_question *q)
 {
-    fprintf(out, "%s\n {\"from\": \"human\", \"value\": \"%s%s%s%s\"}, {\"from\": \"gpt\", \"value\": "
-            "\"%s\"}", turn ? "," : "", turn == 0 && image ? "<image>\\n" : "", q->question,
-            turn == 0 ? "\\n" : "", turn == 0 ? short_answer : "", q->answer);
+    const bool first = turn == 0;
+    fprintf(out, "%s\n {\"from\": \"human\", \"value\": \"%s%s%s%s%s\"}, {\"from\": \"gpt\", "
+            "\"value\": \"%s\"}", first ? "" : ",", first ? seen : "", first && seen[0] ? "\\n" : "",
+            q->question, first ? "\\n" : "", first ? short_answer : "", q->answer);
 }
 
 /* Ask until `turns` different questions are found; a scene that has no more ends with fewer. */
-static void put_conversation(world *w, const f2bi_toy_scene *scene, const char *image, f2b_rng *rng)
+static void put_conversation(world *w, FILE *out, const char *seen, const f2bi_toy_scene *scene,
+                             f2b_rng *rng)
 {
     enum { TRIES = 200, MAX_TURNS = 32 };
-    FILE *out = begin_record(w, F2BI_TOY_TRAIN, image);
     uint64_t asked[MAX_TURNS];
     f2bi_toy_question q;
     for (int turn = 0, i = 0; turn < w->options->turns && i < TRIES; i++) {
@@ -183,7 +187,7 @@ static void put_conversation(world *w, const f2bi_toy_scene *scene, const char *
         asked[turn] = f2b_hash_text(q.question);
         bool repeated = false;
         for (int k = 0; k < turn; k++) repeated = repeated || asked[k] == asked[turn];
-        if (!repeated) put_turn(out, turn++, true, &q);
+        if (!repeated) put_turn(out, turn++, seen, &q);
     }
     fputs("]}", out);
 }
@@ -191,17 +195,17 @@ static void put_conversation(world *w, const f2bi_toy_scene *scene, const char *
 /* A record whose answer is the caption: much to learn from one picture. */
 static void put_description(world *w, const char *image, const char *caption)
 {
-    FILE *out = begin_record(w, F2BI_TOY_TRAIN, image);
+    FILE *out = begin_record(w, TRAIN_JSON, image);
     fprintf(out, "\n {\"from\": \"human\", \"value\": \"<image>\\n%s\"}, {\"from\": \"gpt\", "
             "\"value\": \"%s\"}]}", describe, caption);
 }
 
 static void put_text_only(world *w, f2b_rng *rng)
 {
-    FILE *out = begin_record(w, F2BI_TOY_TRAIN, NULL);
+    FILE *out = begin_record(w, TRAIN_JSON, NULL);
     f2bi_toy_question q;
     f2bi_toy_ask_text(w->options, rng, &q);
-    put_turn(out, 0, false, &q);
+    put_turn(out, 0, "", &q);
     fputs("]}", out);
 }
 
@@ -213,8 +217,8 @@ static void put_questions(world *w, const f2bi_toy_scene *scene, const char *ima
     for (int i = 0, done = 0; done < VAL_QUESTIONS; i++) {
         const int kind = (int)((index * VAL_QUESTIONS + i) % F2BI_TOY_QUESTIONS);
         if (!f2bi_toy_ask(scene, w->options, kind, rng, &q)) continue;
-        FILE *out = begin_record(w, F2BI_TOY_VAL, image);
-        put_turn(out, 0, true, &q);
+        FILE *out = begin_record(w, VAL_JSON, image);
+        put_turn(out, 0, "<image>", &q);
         fputs("]}", out);
         done++;
     }
@@ -244,7 +248,7 @@ static f2b_status put_image(world *w, f2bi_toy_part part, int64_t index)
         put_questions(w, &scene, image, index, &rng);
         return F2B_OK;
     }
-    put_conversation(w, &scene, image, &rng);
+    put_conversation(w, begin_record(w, TRAIN_JSON, image), "<image>", &scene, &rng);
     if ((int)f2b_rng_below(&rng, 100) < w->options->described_percent) {
         put_description(w, image, caption);
     }
@@ -254,6 +258,7 @@ static f2b_status put_image(world *w, f2bi_toy_part part, int64_t index)
         fprintf(w->out[COCO_JSON], "%s\n{\"id\": %lld, \"image_id\": %lld, \"caption\": \"%s\"}",
                 index + i ? "," : "", (long long)(index * CAPTIONS + i), (long long)index, caption);
     }
+    put_conversation(w, begin_record(w, LANGUAGE_JSON, NULL), caption, &scene, &rng);
     return F2B_OK;
 }
 
@@ -269,6 +274,7 @@ static f2b_status put_readme(const f2b_toy_options *o, const char *dir)
         "train.json                  LLaVA conversations: up to %d questions an image, a caption for %d %%\n"
         "                            of the images, some questions without image\n"
         "val.json                    LLaVA conversations: one question a record, %d records an image\n"
+        "language.json               text-only: questions on a scene that the caption describes\n"
         "captions_train.tsv          caption TAB file, one an image\n"
         "captions_val.tsv            likewise; no caption comes twice\n"
         "conversation_captions.json  COCO captions of the training images, %d an image\n"

@@ -38,6 +38,8 @@ f2b_status f2b_toy_check(const f2b_toy_options *options) F2B_MUST_USE;
  * Write the world into `dir` (made if it does not exist):
  *   images/t000000.png, images/v000000.png ...
  *   train.json, val.json               LLaVA conversations
+ *   language.json                      the same questions without images: the caption describes the
+ *                                      scene. What a language model learns before it sees
  *   captions_train.tsv, captions_val.tsv   caption<TAB>file
  *   conversation_captions.json         COCO captions of the training images, joined by file name
  *   model/                             config.json, tokenizer.model, tokenizer_config.json, ...

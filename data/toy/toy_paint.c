@@ -9,8 +9,8 @@
 enum { UNIT = 16, SAMPLES = 4 };
 
 static const uint8_t colour_rgb[F2BI_TOY_COLOURS][3] = {
-    { 220, 40, 40 }, { 40, 170, 60 }, { 40, 80, 220 }, { 235, 215, 50 }, { 140, 50, 180 },
-    { 240, 140, 30 }, { 50, 205, 215 }, { 245, 130, 190 }, { 120, 75, 40 }, { 20, 110, 110 },
+    { 225, 25, 25 }, { 25, 170, 40 }, { 30, 60, 230 }, { 240, 220, 30 }, { 190, 40, 200 },
+    { 240, 135, 25 }, { 35, 205, 220 }, { 245, 140, 190 }, { 120, 75, 40 }, { 20, 110, 110 },
 };
 static const uint8_t background_rgb[F2BI_TOY_BACKGROUNDS][3] = {
     { 16, 16, 16 }, { 128, 128, 128 }, { 240, 240, 240 },
@@ -36,7 +36,7 @@ static bool inside(int shape, int u, int v, int r)
 static void paint_object(const f2bi_toy_scene *scene, const f2bi_toy_object *o, int size, uint8_t *rgb)
 {
     const int cell = size * UNIT / scene->grid;
-    const int r = o->size == 0 ? cell * 7 / 32 : cell * 12 / 32;
+    const int r = o->size == 0 ? cell * 9 / 32 : cell * 14 / 32;
     const int room = cell / 2 - r;                      /* the object stays within its place */
     const int cx = o->place % scene->grid * cell + cell / 2 + o->dx * room / 100;
     const int cy = o->place / scene->grid * cell + cell / 2 + o->dy * room / 100;
