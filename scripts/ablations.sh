@@ -37,6 +37,9 @@ evaluate() {
         --data $root/world/captions_val.tsv --images $root/world/images --quiet --threads 1 "$@"
 }
 
+# value KEY FILE: a configuration's value, which may have a comment behind it.
+value() { sed -n "s/^  $1: \([^ ]*\).*/\1/p" "$2"; }
+
 # one CONFIG SEED: train a row with a seed, evaluate it.
 one() {
     local config=$1 seed=$2 name dir tokens
@@ -44,8 +47,9 @@ one() {
     dir=$root/$name-seed$seed
     say "$name, seed $seed"
     "$bin/f2b-train" --config "$config" --quiet --threads 1 train.seed="$seed" run.dir="$dir" run.keep=1
-    evaluate "$dir" "$dir/all"
-    tokens=$(sed -n 's/^  tokens: //p' "$config")
+    evaluate "$dir" "$dir/all" --precision "$(value precision "$config")" \
+        --weights "$(value weights "$config")"
+    tokens=$(value tokens "$config")
     if [ "$tokens" = 16 ]; then         # Figures 5 and 6: a part of the tokens
         for part in 0:1 0:2 0:4 0:8 0:12; do evaluate "$dir" "$dir/use-$part" --use-tokens $part; done
         for part in 0:4 4:8 8:12 12:16 0:8 8:16; do
