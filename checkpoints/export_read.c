@@ -289,8 +289,8 @@ static f2b_status check_complete(f2b_export *e)
                             e->tensors[i].name);
     for (int64_t i = 0; i < e->plan.n; ++i)
         if (!f2b_export_find(e, e->plan.items[i].name))
-            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s is missing", e->folder,
-                            e->plan.items[i].name);
+            return f2b_fail(F2B_ERR_FORMAT, "%s: tensor %s is missing; export the run again",
+                            e->folder, e->plan.items[i].name);
     char fingerprint[F2B_FINGERPRINT_BYTES];
     F2B_TRY(f2b_fingerprint_tensors(e->tensors, e->n, fingerprint));
     if (strcmp(fingerprint, e->fingerprint) != 0)

@@ -32,15 +32,19 @@ static f2b_export_names names_of(const char *word)
 }
 
 /* Where it lies, and by how much each stage's output changed with it. */
-static f2b_status adapters(const export_options *o, f2b_device device)
+static f2b_status adapters(const export_options *o, const f2b_arguments *arguments)
 {
     const f2b_export_model_options export = {
         .from = o->checkpoint, .to = o->out, .model = o->model, .vision = o->vision,
         .form = strcmp(o->format, "gguf") == 0 ? F2B_EXPORT_GGUF : F2B_EXPORT_PEFT,
-        .names = names_of(o->names), .device = device,
+        .names = names_of(o->names), .device = arguments->device,
     };
     f2b_export_proof proof;
     F2B_TRY(f2b_export_model(&export, &proof));
+    if (export.form == F2B_EXPORT_GGUF && proof.pre_norm && !arguments->quiet)
+        fputs("f2b-export: note: summary.hidden_state is pre_norm, and llama.cpp gives hidden "
+              "states after the final norm only: it can answer with generation.gguf from tokens "
+              "that f2b-compress stored, but not compress\n", stderr);
     return print(json_pack("{s:s, s:I, s:{s:f, s:f}}", "out", o->out, "tensors",
                            (json_int_t)proof.tensors, "changes", "compression", proof.compression,
                            "generation", proof.generation));
@@ -61,7 +65,7 @@ static f2b_status merged(const export_options *o)
                            result.output, "rounding", result.rounding));
 }
 
-static f2b_status run(const export_options *o, f2b_device device)
+static f2b_status run(const export_options *o, const f2b_arguments *arguments)
 {
     if (o->stage != NULL && strcmp(o->format, "merged") != 0)
         return f2b_fail(F2B_ERR_USAGE, "--format %s has both stages and takes no --stage",
@@ -69,7 +73,7 @@ static f2b_status run(const export_options *o, f2b_device device)
     if (o->names != NULL && strcmp(o->format, "peft") != 0)
         return f2b_fail(F2B_ERR_USAGE, "--format %s has names of its own and takes no --names",
                         o->format);
-    return strcmp(o->format, "merged") == 0 ? merged(o) : adapters(o, device);
+    return strcmp(o->format, "merged") == 0 ? merged(o) : adapters(o, arguments);
 }
 
 int main(int argc, char **argv)
@@ -86,8 +90,8 @@ int main(int argc, char **argv)
         { "stage", "none|compression|generation", F2B_OPTION_CHOICE, &o.stage,
           "merged: whose adapter goes into the weights (none)" },
         { "names", "llava|llava-4.52|llama", F2B_OPTION_CHOICE, &o.names,
-          "peft: how keys name the base's modules (llava, which peft converts for any version of "
-          "transformers; llama where the base has no tower, and for haotian-liu's LLaVA class)" },
+          "peft: how keys name the base's modules: llava (transformers before 4.52), llava-4.52 "
+          "(4.52 and later), llama (a base without tower, haotian-liu's LLaVA class)" },
         { "model", "DIR", F2B_OPTION_TEXT, &o.model, "base model, where the run's has moved" },
         { "vision-path", "DIR", F2B_OPTION_TEXT, &o.vision, "CLIP folder of a base without tower" },
         { 0 },
@@ -109,5 +113,5 @@ int main(int argc, char **argv)
     f2b_arguments arguments;
     int exit_code;
     if (!f2b_options_parse(&command, argc, argv, &arguments, &exit_code)) return exit_code;
-    return f2b_exit_with(command.name, run(&o, arguments.device));
+    return f2b_exit_with(command.name, run(&o, &arguments));
 }

@@ -9,7 +9,8 @@
 typedef struct f2b_model_choice {
     const char *checkpoint, *model, *vision;
     const char *precision;      /* "f32", "bf16" */
-    const char *weights;        /* "auto" (as the files have them), "f32", "bf16", "f16" */
+    const char *weights;        /* "auto" (as the files have them), "f32", "bf16", "f16",
+                                 * "int8", "nf4" */
     bool text_only;             /* without tower and projector */
 } f2b_model_choice;
 

@@ -167,7 +167,7 @@ int main(int argc, char **argv)
           "ids of a text, as data.max_caption_length", 1, 1e6 },
         { "batch", "N", F2B_OPTION_INT, &p.batch, "texts a forward pass", 1, 65536 },
         { "precision", "f32|bf16", F2B_OPTION_CHOICE, &p.choice.precision, "arithmetic" },
-        { "weights", "auto|f32|bf16|f16", F2B_OPTION_CHOICE, &p.choice.weights,
+        { "weights", "auto|f32|bf16|f16|int8|nf4", F2B_OPTION_CHOICE, &p.choice.weights,
           "storage of frozen weights; auto: as the files have them" },
         { 0 },
     };

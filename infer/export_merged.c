@@ -156,8 +156,8 @@ static f2b_status list_parts(merge *m)
             F2B_TRY(add_tensor(m, p->tensor, true));
     }
     if (m->o->stage != F2B_STAGE_NONE && m->result->merged == 0)
-        return f2b_fail(F2B_ERR_INVALID, "%s has no %s adapter to merge", m->o->from,
-                        m->o->stage == F2B_STAGE_COMPRESSION ? "compression" : "generation");
+        return f2b_fail(F2B_ERR_INVALID, "%s has no %s adapter to merge; --stage none writes "
+                        "what else was trained", m->o->from, m->o->stage == F2B_STAGE_COMPRESSION ? "compression" : "generation");
     if (f2b_model_folder_has_weights(m->from->folder)) return add_unused_of_base(m);
     return model->config.has_vision ? add_unused_tower(m) : F2B_OK;
 }

@@ -178,6 +178,7 @@ f2b_status f2b_export_model(const f2b_export_model_options *o, f2b_export_proof 
     };
     f2b_trained_model *from = f2b_trained_model_open(&open);
     if (from == NULL) return f2b_last_status();
+    proof->pre_norm = from->model->method.hidden_state == F2B_SUMMARY_PRE_NORM;
     prover p = { from, o, o->vision, proof };
     if (p.vision == NULL) p.vision = f2b_trained_vision_path(from->file);
     const f2b_status status = write_export(&p);

@@ -14,6 +14,7 @@
 typedef struct f2b_export_proof {
     double compression, generation;
     int64_t tensors;            /* read back and equal to the bit */
+    bool pre_norm;              /* summary.hidden_state: pre_norm, which llama.cpp cannot give */
 } f2b_export_proof;
 
 typedef struct f2b_export_model_options {

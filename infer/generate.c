@@ -213,7 +213,7 @@ f2b_status f2b_generate_check(const f2b_model *m, const f2b_pack_item *prompt)
     if (rows <= context) return F2B_OK;
     return f2b_fail(F2B_ERR_DATA,
                     "a prompt of %" PRId64 " rows does not fit the model's context of %" PRId64
-                    " (max_position_embeddings)",
+                    " (max_position_embeddings); shorten the question, or what was said before it",
                     rows, context);
 }
 

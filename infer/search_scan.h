@@ -14,7 +14,7 @@ typedef struct f2b_search_items {
     int64_t n;
     int64_t first;              /* what row 0 is called in the hits */
     int64_t scratch_bytes;      /* of a thread, for fetch */
-    /* Rows [row, row + n) of length 1 as f32 into `out`; called from many threads. */
+    /* Rows [row, row + n), about of length 1, as f32 into `out`; called from many threads. */
     f2b_status (*fetch)(const void *context, int64_t row, int64_t n, void *scratch, float *out);
     const void *context;
 } f2b_search_items;

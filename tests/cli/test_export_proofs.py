@@ -86,6 +86,18 @@ def test_what_llama_cpp_cannot_take(tmp_path, base, changes, words):
         assert word in done.stderr
 
 
+def test_pre_norm_for_llama_cpp(tmp_path, base):
+    """llama.cpp answers with such an export but cannot compress: said, and in the manifest."""
+    run = make_run(tmp_path, base, hidden_state="pre_norm")
+    done = export(run, tmp_path / "out", "gguf")
+    assert done.returncode == 0 and "pre_norm" in done.stderr and "final norm only" in done.stderr
+    manifest = json.loads((tmp_path / "out" / "f2b.json").read_text())
+    assert manifest["method"]["hidden_state"] == "pre_norm"
+    assert export(run, tmp_path / "out", "gguf", "--quiet").stderr == ""
+    assert export(run, tmp_path / "peft", "peft").stderr == ""
+    assert export(make_run(tmp_path, base), tmp_path / "out", "gguf").stderr == ""
+
+
 def test_options_that_do_not_go_together(tmp_path, base):
     run = make_run(tmp_path, base)
     for form, more in (("peft", ("--stage", "generation")), ("gguf", ("--stage", "none")),

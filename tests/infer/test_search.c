@@ -330,6 +330,30 @@ static void test_stored_query(void **state)
     f2b_store_close(store);
 }
 
+/* Images that differ by less than f16 keeps: still the one that was asked for comes first, and no
+ * cosine is above 1. */
+static void test_alike(void **state)
+{
+    (void)state;
+    enum { N = 24, WIDE = 48 };
+    static float values[N][1][WIDE];
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < WIDE; j++)
+            values[i][0][j] = (float)(sin(j + 1) + 0.003 * sin(17.0 * i * (j + 2)));
+    f2b_store *store = f2b_store_open(make_store("alike", &values[0][0][0], N, 1, WIDE, 10));
+    assert_non_null(store);
+    const f2b_search_hooks hooks = { .note = note };
+    for (int row = 0; row < N; row++) {
+        f2b_tensor *q = f2b_search_embed_stored(store, row);
+        f2b_search_hit h[2];
+        assert_int_equal(f2b_search_store(store, q, 2, &hooks, h), F2B_OK);
+        assert_int_equal(h[0].row, row);
+        assert_true(fabsf(h[0].score - 1) < 1e-6f && h[1].score < 1);
+        f2b_tensor_free(q);
+    }
+    f2b_store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +367,7 @@ int main(void)
                                         remove_temp_folder),
         cmocka_unit_test_setup_teardown(test_refusals, make_temp_folder, remove_temp_folder),
         cmocka_unit_test_setup_teardown(test_stored_query, make_temp_folder, remove_temp_folder),
+        cmocka_unit_test_setup_teardown(test_alike, make_temp_folder, remove_temp_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

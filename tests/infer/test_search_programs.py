@@ -93,7 +93,7 @@ def test_stored_images(world, threads):
             assert ids[r["row"]] == r["id"]
             assert abs(r["score"] - scores[q, r["row"]]) < 1e-3
             assert abs(r["score"] - scores[q, order[q][place]]) < 1e-3
-        assert abs(found["results"][0]["score"] - 1) < 1e-3
+        assert abs(found["results"][0]["score"] - 1) < 1e-6
 
 
 def test_texts(world, tmp_path):
@@ -118,6 +118,27 @@ def test_texts(world, tmp_path):
     assert abs(float(score) - found[0]["results"][0]["score"]) < 1e-4
     tsv = search(*common, "--queries", tmp_path / "queries.tsv", "--json")
     assert json.loads(tsv.stdout.splitlines()[4]) == found[4]
+
+
+@pytest.mark.parametrize("weights", ["int8", "nf4"])
+def test_small_weights(world, tmp_path, weights):
+    """A store made with small weights is searched with the same, and says what it was made with."""
+    store = tmp_path / "store"
+    done = run(BIN / "f2b-compress", "--checkpoint", world / "run", "--images", world / "images",
+               "--out", store, "--weights", weights)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((store / "store.json").read_text())["weights"] == weights
+    picture = world / "images" / stored(store)[0][3]
+    scores = {}
+    for kind in (weights, "auto"):
+        done = search("--store", store, "--checkpoint", world / "run", "--image", picture, "-k", 1,
+                      "--json", "--weights", kind)
+        assert done.returncode == 0, done.stderr
+        scores[kind] = json.loads(done.stdout)["results"][0]["score"]
+    assert scores[weights] > 1 - 1e-5 and scores["auto"] < scores[weights]
+    again = run(BIN / "f2b-compress", "--checkpoint", world / "run", "--images", world / "images",
+                "--out", store)
+    assert again.returncode == 2 and f"weights in {weights}" in again.stderr
 
 
 def test_image_file(world):
