@@ -8,7 +8,7 @@
  *   f2b.json                       the method's settings, the base model, the step
  *
  * Key names follow huggingface/peft (utils/save_and_load.py): for a LLaVA base the layout of
- * transformers before 4.52, which later versions convert themselves, unless another is asked for.
+ * transformers before 4.52, unless another is asked for.
  *
  * The same for llama.cpp, whose loader (src/llama-adapter.cpp) knows no other file:
  *

@@ -38,7 +38,10 @@ class Fwd2Bot:
         self.layer = llava.config.vision_feature_layer
         self.model = PeftModel.from_pretrained(llava, export / "compression",
                                                adapter_name="compression")
-        self.model.load_adapter(export / "generation", adapter_name="generation")
+        loaded = self.model.load_adapter(export / "generation", adapter_name="generation")
+        if loaded.missing_keys:     # peft warns for the first adapter only; this one would do nothing
+            raise SystemExit(f"{export}: its keys do not fit this version of transformers; export "
+                             "with f2b-export --names llava-4.52")
         self.model.to(dtype).eval()
         self.summary = load_file(export / "summary_tokens.safetensors")["summary_tokens"].to(dtype)
         self.tokenizer = AutoTokenizer.from_pretrained(base, use_fast=False)
