@@ -163,6 +163,22 @@ static void print_memory(const f2b_session *s)
            p->checkpoint_layers ? "layer" : "none", f2b_format_bytes(f2b_memory_available()).text);
 }
 
+static f2b_status print_features(const f2b_session *s)
+{
+    if (s->features == NULL) return F2B_OK;
+    const f2b_feature_shape shape = f2b_feature_cache_shape(s->features);
+    const int64_t images = f2b_dataset_images(s->dataset);
+    const int64_t there = f2b_feature_cache_images(s->features);
+    const int64_t space = f2b_feature_cache_free_bytes(s->features);
+    if (images < 0) return f2b_last_status();
+    printf("\n# feature cache (at most, on disk)\n#   %s\n", f2b_feature_cache_path(s->features));
+    printf("#   %lld images of %lld rows of %lld %s: %s; %lld are there\n", (long long)images,
+           (long long)shape.rows, (long long)shape.width, f2b_dtype_name(shape.type),
+           f2b_format_bytes(images * shape.file_bytes).text, (long long)there);
+    if (space >= 0) printf("#   free on that disk: %s\n", f2b_format_bytes(space).text);
+    return F2B_OK;
+}
+
 static void print_data(const f2b_session *s)
 {
     static const char *const kinds[] = { "conversation", "caption", "both" };
@@ -222,6 +238,7 @@ f2b_status f2b_train_check(f2b_session *s, f2b_train_view *view)
     f2b_free(yaml);
     print_data(s);
     print_memory(s);
+    F2B_TRY(print_features(s));
     printf("\n# first batches\n");
     bool seen[F2B_BATCH_KINDS] = { false };
     for (int64_t step = 0; step < s->steps && step < 64; step++) {

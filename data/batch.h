@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "data/content_hash.h"
+
 /** Marks in token ids and labels (LLaVA's own numbers). */
 enum { F2B_IMAGE_ID = -200, F2B_NO_LABEL = -100 };
 
@@ -28,7 +30,10 @@ typedef struct f2b_sequence {
 
 typedef struct f2b_sample {
     char *id;                   /* "conversations[0]:123", "captions[1]:456", joined with '+' for both */
-    uint8_t *pixels;            /* [S,S,3] RGB after pad/crop and resize, or NULL (text-only) */
+    bool has_image;             /* false: text-only */
+    uint8_t image_hash[F2B_CONTENT_HASH_BYTES];     /* of the image's file, where it has one */
+    uint8_t *pixels;            /* [S,S,3] RGB after pad/crop and resize; NULL without image, and where
+                                   the pixels are not needed (f2b_dataset_set_known) */
     f2b_sequence conversation;  /* pass 2 (and the only pass of `base`); n = 0 in caption batches */
     f2b_sequence image_prompt;  /* pass 1, image side, up to where the summary rows follow; n = 0 if no image */
     f2b_sequence caption_prompt;/* pass 1, caption side, likewise; n = 0 in conversation batches */

@@ -5,8 +5,9 @@
 #include "autograd/ops/mean_rows/mean_rows.h"
 #include "autograd/ops/rows/rows.h"
 
-f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *m, const float *pixels, int64_t n,
-                            const uint64_t *keys, const f2b_pass_settings *s, f2b_pass_frame *frame)
+f2b_tensor *f2b_pass_features(f2b_tape *tape, const f2b_model *m, const float *pixels, int64_t n,
+                              const uint64_t *keys, const f2b_pass_settings *s,
+                              f2b_pass_frame *frame)
 {
     F2B_RETURN_NULL_IF(m->clip == NULL, F2B_ERR_CONFIG,
                        "the model has no vision tower, but the data have images; give model.vision_path");
@@ -20,10 +21,27 @@ f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *m, const float *pix
     const f2b_mark mark = f2b_tape_mark(tape);
     f2b_tensor *images = f2b_tape_tensor_from(tape, F2B_F32, 4, (int64_t[]){ n, 3, S, S }, pixels);
     f2b_tensor *rows = f2b_clip_forward(tape, m->clip, images, &frame->tower);
-    rows = f2b_projector_forward(tape, &m->projector, rows);
     f2b_tape_release_since(tape, mark, &rows, 1);
     f2b_tape_set_recording(tape, before);
     return rows;
+}
+
+f2b_tensor *f2b_pass_project(f2b_tape *tape, const f2b_model *m, f2b_tensor *features)
+{
+    const bool record = f2b_tape_recording(tape) && f2b_model_trains_images(m);
+    const bool before = f2b_tape_set_recording(tape, record);
+    const f2b_mark mark = f2b_tape_mark(tape);
+    f2b_tensor *rows = f2b_projector_forward(tape, &m->projector, features);
+    f2b_tape_release_since(tape, mark, &rows, 1);
+    f2b_tape_release(features);
+    f2b_tape_set_recording(tape, before);
+    return rows;
+}
+
+f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *m, const float *pixels, int64_t n,
+                            const uint64_t *keys, const f2b_pass_settings *s, f2b_pass_frame *frame)
+{
+    return f2b_pass_project(tape, m, f2b_pass_features(tape, m, pixels, n, keys, s, frame));
 }
 
 f2b_tensor *f2b_pass_input(f2b_tape *tape, const f2b_model *m, const f2b_pack *pack, f2b_tensor *images)

@@ -34,6 +34,16 @@ f2b_tensor *f2b_pass_images(f2b_tape *tape, const f2b_model *model, const float 
                             f2b_pass_frame *frame);
 
 /**
+ * The two halves of f2b_pass_images: the tower's rows [n * rows, vision width] in the compute type,
+ * and what the projector makes of them (they are released). Between the two they may be kept: where
+ * the tower is not trained, an image's rows depend on nothing but the image.
+ */
+f2b_tensor *f2b_pass_features(f2b_tape *tape, const f2b_model *model, const float *pixels, int64_t n,
+                              const uint64_t *keys, const f2b_pass_settings *settings,
+                              f2b_pass_frame *frame);
+f2b_tensor *f2b_pass_project(f2b_tape *tape, const f2b_model *model, f2b_tensor *features);
+
+/**
  * Pass 1 with the compression adapter: each item's K summary outputs (final_norm or pre_norm).
  * images  rows of f2b_pass_images that F2B_ROW_IMAGE points to, or NULL where no item has any.
  * return  [n * K, d], the compressed tokens of each sequence in order.

@@ -1,5 +1,7 @@
 /* See step.h. A chunk is a micro-batch: consecutive samples that go through one tape. */
-#include "nn/step.h"
+#include "nn/step_internal.h"
+
+#include <string.h>
 
 #include "autograd/ops/contrastive/contrastive.h"
 #include "autograd/ops/rows/rows.h"
@@ -11,13 +13,16 @@ typedef struct stepper {
     f2b_tape *tape;
     bool train;
     int64_t *first;             /* [chunks + 1] sample numbers */
+    int64_t *owner;             /* [n] the first sample of the batch with which pass 1 is shared */
     int64_t chunks;
     f2b_tensor *ev, *et;        /* GradCache: embeddings of the whole batch [n, d], with gradients */
 } stepper;
 
 /* One chunk on the tape; the frames stay until its backward has run. */
 typedef struct chunk {
-    int64_t first, n, images;   /* samples; how many have an image */
+    int64_t first, n, images;   /* samples; images that go through the tower */
+    int64_t *shown;             /* [images] the sample that each is taken from */
+    int64_t *image;             /* [n] number of the image of a sample that has one */
     f2b_pass_frame tower, compress, embed, generate;
     f2b_pack_item *prompts;     /* pass 1: image prompts, then captions */
     f2b_pack_item *answers;     /* pass 2 */
@@ -34,14 +39,44 @@ static f2b_pack_item item_of(f2b_tokens t, int64_t image, bool summary, uint64_t
 
 /* ---- Planning ---- */
 
-static int64_t sample_rows(const stepper *s, const f2b_step_sample *sample)
+/* Whether two samples' sequences of pass 1 are one and the same. */
+static bool same_prompt(const f2b_step_sample *a, const f2b_step_sample *b)
+{
+    const int64_t n = a->image_prompt.n;
+    return a->image == b->image && n == b->image_prompt.n &&
+           (n == 0 || memcmp(a->image_prompt.ids, b->image_prompt.ids,
+                             (size_t)n * sizeof *a->image_prompt.ids) == 0);
+}
+
+static f2b_status find_owners(stepper *s)
+{
+    s->owner = f2b_calloc((size_t)s->in->n, sizeof *s->owner, F2B_TAG_OTHER);
+    if (s->owner == NULL) return F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < s->in->n; i++) {
+        const f2b_step_sample *all = s->in->samples;
+        int64_t j = all[i].has_image && all[i].image > 0 ? 0 : i;
+        while (j < i && !(all[j].has_image && same_prompt(&all[j], &all[i]))) j++;
+        s->owner[i] = j;
+    }
+    return F2B_OK;
+}
+
+/* The number of the chunk's image that sample i shares, or -1: none so far. */
+static int64_t find_image(const stepper *s, const chunk *c, int64_t i)
+{
+    for (int64_t k = 0; s->in->samples[i].image > 0 && k < c->images; k++)
+        if (s->owner[c->shown[k]] == s->owner[i]) return k;
+    return -1;
+}
+
+static int64_t sample_rows(const stepper *s, const f2b_step_sample *sample, bool shares)
 {
     const f2b_pack_options one = f2b_pass_compress_options(s->model);
     const f2b_pack_options two = f2b_pass_generate_options(s->model);
     const bool summary = s->model->method.forward == F2B_FORWARD_DOUBLE;
     int64_t rows = 0;
     f2b_pack_item item = item_of(sample->image_prompt, 0, summary, 0);
-    if (sample->image_prompt.n > 0) rows += f2b_pack_item_rows(&item, &one);
+    if (sample->image_prompt.n > 0 && !shares) rows += f2b_pack_item_rows(&item, &one);
     item = item_of(sample->caption_prompt, 0, summary, 0);
     if (sample->caption_prompt.n > 0) rows += f2b_pack_item_rows(&item, &one);
     item = item_of(sample->conversation, 0, false, 0);
@@ -55,10 +90,13 @@ static f2b_status plan(stepper *s)
     if (s->first == NULL) return F2B_ERR_MEMORY;
     int64_t rows = 0;
     for (int64_t i = 0; i < s->in->n; i++) {
-        const int64_t more = sample_rows(s, &s->in->samples[i]);
+        int64_t j = s->first[s->chunks];        /* is there one in this chunk that it shares with? */
+        while (j < i && s->owner[j] != s->owner[i]) j++;
+        int64_t more = sample_rows(s, &s->in->samples[i], j < i);
         if (i > 0 && rows + more > s->in->micro_batch_tokens) {
             s->first[++s->chunks] = i;
             rows = 0;
+            more = sample_rows(s, &s->in->samples[i], false);
         }
         rows += more;
     }
@@ -91,6 +129,8 @@ static void chunk_free(chunk *c)
     f2b_free(c->prompts);
     f2b_free(c->answers);
     f2b_free(c->image_keys);
+    f2b_free(c->shown);
+    f2b_free(c->image);
 }
 
 /* Which sequences the chunk has: images in order, captions after them. */
@@ -100,16 +140,23 @@ static f2b_status chunk_sequences(const stepper *s, chunk *c, bool answers)
     c->prompts = f2b_calloc((size_t)c->n * 2, sizeof *c->prompts, F2B_TAG_OTHER);
     c->answers = f2b_calloc((size_t)c->n, sizeof *c->answers, F2B_TAG_OTHER);
     c->image_keys = f2b_calloc((size_t)c->n, sizeof *c->image_keys, F2B_TAG_OTHER);
-    if (!c->prompts || !c->answers || !c->image_keys) return F2B_ERR_MEMORY;
+    c->shown = f2b_calloc((size_t)c->n, sizeof *c->shown, F2B_TAG_OTHER);
+    c->image = f2b_calloc((size_t)c->n, sizeof *c->image, F2B_TAG_OTHER);
+    if (!c->prompts || !c->answers || !c->image_keys || !c->shown || !c->image)
+        return F2B_ERR_MEMORY;
     for (int64_t i = c->first; i < c->first + c->n; i++) {
         const f2b_step_sample *sample = &s->in->samples[i];
-        const uint64_t key = f2b_dropout_image_key(i);
+        const int64_t known = find_image(s, c, i), image = known >= 0 ? known : c->images;
+        c->image[i - c->first] = image;
         if (answers)
-            c->answers[c->n_answers++] = item_of(sample->conversation, c->images, false, key);
-        if (!sample->has_image) continue;
+            c->answers[c->n_answers++] = item_of(sample->conversation, image, false,
+                                                 f2b_dropout_image_key(i));
+        if (!sample->has_image || known >= 0) continue;
+        const uint64_t key = f2b_dropout_image_key(s->owner[i]);
         if (s->model->method.forward != F2B_FORWARD_BASE)
-            c->prompts[c->n_prompts++] = item_of(sample->image_prompt, c->images, summary, key);
-        c->image_keys[c->images++] = key;
+            c->prompts[c->n_prompts++] = item_of(sample->image_prompt, image, summary, key);
+        c->image_keys[c->images] = key;
+        c->shown[c->images++] = i;
     }
     for (int64_t i = c->first; s->in->contrastive && i < c->first + c->n; i++)
         c->prompts[c->n_prompts++] = item_of(s->in->samples[i].caption_prompt, 0, summary,
@@ -121,19 +168,35 @@ static f2b_status chunk_images(const stepper *s, chunk *c, f2b_tensor **rows)
 {
     *rows = NULL;
     if (c->images == 0) return F2B_OK;
+    if (s->in->load_features != NULL) {
+        *rows = f2bi_step_features(s->tape, s->model, s->in, c->shown, c->images, &c->tower);
+        return *rows != NULL ? F2B_OK : f2b_last_status();
+    }
     const int64_t S = s->model->config.vision.image_size, size = 3 * S * S;
     float *pixels = f2b_alloc_host((size_t)(c->images * size) * sizeof *pixels, F2B_TAG_IMAGES);
     if (pixels == NULL) return F2B_ERR_MEMORY;
     f2b_status status = F2B_OK;
-    int64_t at = 0;
-    for (int64_t i = c->first; i < c->first + c->n && status == F2B_OK; i++)
-        if (s->in->samples[i].has_image)
-            status = s->in->image(s->in->context, i, pixels + at++ * size);
+    for (int64_t k = 0; k < c->images && status == F2B_OK; k++)
+        status = s->in->image(s->in->context, c->shown[k], pixels + k * size);
     if (status == F2B_OK)
         *rows = f2b_pass_images(s->tape, s->model, pixels, c->images, c->image_keys,
                                 &s->in->settings, &c->tower);
     f2b_free(pixels);
     return status != F2B_OK ? status : *rows != NULL ? F2B_OK : f2b_last_status();
+}
+
+/* Embeddings a sample, [2 n, d]: those of shared images are taken several times. */
+static f2b_tensor *embeddings_of_samples(f2b_tape *tape, const chunk *c, f2b_tensor *e)
+{
+    if (e == NULL || c->images == c->n) return e;
+    f2b_tensor *index = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 1, (int64_t[]){ 2 * c->n }));
+    if (index == NULL) return NULL;
+    int32_t *row = index->data;
+    for (int64_t i = 0; i < c->n; i++) {
+        row[i] = (int32_t)c->image[i];
+        row[c->n + i] = (int32_t)(c->images + i);
+    }
+    return f2b_rows_gather(tape, e, index);
 }
 
 /* Forward of a chunk: embeddings where the contrastive loss applies, the summed loss of pass 2 where
@@ -155,6 +218,7 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
     if (s->in->contrastive) {
         c->embeddings = f2b_pass_embeddings(s->tape, m, images, c->prompts, c->n_prompts, images,
                                             settings, &c->embed);
+        c->embeddings = embeddings_of_samples(s->tape, c, c->embeddings);
         if (c->embeddings == NULL) return f2b_last_status();
         f2b_tape_keep(c->embeddings);
         s->result->tokens += c->embed.pack.rows;
@@ -264,6 +328,7 @@ static f2b_status chunk_losses(stepper *s, chunk *c)
 static f2b_status run(stepper *s)
 {
     F2B_TRY(check(s));
+    F2B_TRY(find_owners(s));
     F2B_TRY(plan(s));
     s->result->micro_batches = s->chunks;
     if (s->in->contrastive && s->chunks > 1) F2B_TRY(cache_embeddings(s));
@@ -294,6 +359,7 @@ static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b
     f2b_tensor_free(s.ev);
     f2b_tensor_free(s.et);
     f2b_free(s.first);
+    f2b_free(s.owner);
     return status;
 }
 

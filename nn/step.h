@@ -3,6 +3,9 @@
  * memory. L_AR is the mean over all labelled tokens of the step; L_disc is over the whole batch, by
  * GradCache (arXiv:2101.06983) where the batch takes more than one micro-batch: the same gradient as
  * one big batch.
+ *
+ * A shared pass 1 (f2b_step_sample.image) has one dropout mask, that of the first of its samples in
+ * the batch, whatever the micro-batches; its gradient is the sum of its users'.
  */
 #ifndef F2B_NN_STEP_H
 #define F2B_NN_STEP_H
@@ -20,6 +23,9 @@ typedef struct f2b_step_sample {
     f2b_tokens image_prompt;    /* pass 1, image side, up to the summary rows */
     f2b_tokens caption_prompt;  /* pass 1, caption side */
     bool has_image;
+    int64_t image;              /* samples of one number above 0 show the same image: where their
+                                   prompts are equal too, one pass 1 serves all of them that are in
+                                   one micro-batch. 0: shares with none */
 } f2b_step_sample;
 
 typedef struct f2b_step_input {
@@ -28,6 +34,12 @@ typedef struct f2b_step_input {
     const f2b_step_sample *samples;     /* [n] */
     /** Writes the normalised pixels [3, S, S] of a sample. */
     f2b_status (*image)(void *context, int64_t sample, float *pixels);
+    /** What is kept of images between steps: the tower's rows in the model's compute type,
+     *  f2b_image_tokens x vision width, on the host. `load` fills them where *found; then no pixels are
+     *  asked for. `store` is handed what had to be made. Both or neither; only for a tower that is not
+     *  trained (forward single trains it). */
+    f2b_status (*load_features)(void *context, int64_t sample, void *rows, bool *found);
+    void (*store_features)(void *context, int64_t sample, const void *rows);
     /** Asked between micro-batches; true stops the step with F2B_ERR_STOPPED. NULL: never. */
     bool (*stop)(void *context);
     void *context;

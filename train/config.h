@@ -79,10 +79,12 @@ typedef struct f2b_config {
         f2b_bad_records bad_records;
         double max_bad_fraction;
         int64_t workers;
+        char *feature_cache;                /* or NULL */
     } data;
     struct {
         int64_t conversation_batch, contrastive_batch;
         double ratio;
+        bool group_images;
     } sampler;
     struct {
         double epochs;                      /* one of epochs and steps is given, the other is 0 */

@@ -85,6 +85,22 @@ void f2bi_config_drop_loss(f2b_config *c)
     if (c->data.conversations.n == 0 && captions) c->method.loss = F2B_LOSS_CONTRASTIVE;
 }
 
+/* What is trained changes from step to step: nothing of it can be kept. */
+static f2b_status check_cache(const f2b_config *c, const f2bi_place *places)
+{
+    if (c->data.feature_cache == NULL) return F2B_OK;
+    if (c->trainable.vision_tower)
+        return f2bi_config_fail(blame(places, "data.feature_cache", "trainable.vision_tower"),
+                                "data.feature_cache keeps what a frozen vision tower makes; with "
+                                "trainable.vision_tower: true leave it out");
+    if (c->method.forward == F2B_FORWARD_SINGLE)
+        return f2bi_config_fail(blame(places, "data.feature_cache", "method.forward"),
+                                "data.feature_cache keeps what a frozen vision tower makes; with "
+                                "method.forward: single the tower compresses and is trained: leave "
+                                "it out");
+    return F2B_OK;
+}
+
 static f2b_status check_sources(const f2b_config *c, const f2bi_place *places)
 {
     for (int i = 0; i < f2bi_n_fields; i++) {
@@ -102,6 +118,7 @@ f2b_status f2bi_config_check(const f2b_config *config, const f2bi_place *places)
 {
     F2B_TRY(check_sources(config, places));
     F2B_TRY(check_method(config, places));
+    F2B_TRY(check_cache(config, places));
     return check_data(config, places);
 }
 

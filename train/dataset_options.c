@@ -60,6 +60,7 @@ static f2b_status fill(const f2b_config *c, const f2b_model_config *model, f2b_d
     o->conversation_batch = c->sampler.conversation_batch;
     o->contrastive_batch = c->sampler.contrastive_batch;
     o->ratio = c->sampler.ratio;
+    o->group_images = c->sampler.group_images;
     o->seed = (uint64_t)c->train.seed;
     F2B_TRY(f2b_image_settings_load(images, &o->image));
     if (model->has_vision && o->image.size != model->vision.image_size)

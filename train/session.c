@@ -1,4 +1,6 @@
 /* Opening what a configuration names, and one step on a batch. See trainer.h. */
+#include <string.h>
+
 #include "checkpoints/trained_tensors.h"
 #include "train/dataset_options.h"
 #include "train/trainer.h"
@@ -37,6 +39,20 @@ static f2b_status tell_of_projector(const f2b_session *s,
     return F2B_OK;
 }
 
+static f2b_status open_features(f2b_session *s, void (*note)(void *user, const char *text),
+                                void *user)
+{
+    const f2b_config *c = s->config;
+    if (c->data.feature_cache == NULL) return F2B_OK;
+    const f2b_dataset_options *data = f2b_dataset_settings(s->dataset);
+    const f2b_feature_cache_options o = { c->data.feature_cache, s->model, &data->image,
+                                          data->aspect, note, user };
+    s->features = f2b_feature_cache_open(&o);
+    if (s->features == NULL) return f2b_fail_context("data.feature_cache");
+    f2b_dataset_set_known(s->dataset, f2b_feature_cache_knows, s->features);
+    return F2B_OK;
+}
+
 f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
                               void (*note)(void *user, const char *text), void *user)
 {
@@ -48,7 +64,7 @@ f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
     s->config = config;
     s->bad = f2b_fault_list_new(note, user);
     if (s->bad != NULL && open_parts(s, device) == F2B_OK &&
-        tell_of_projector(s, note, user) == F2B_OK)
+        tell_of_projector(s, note, user) == F2B_OK && open_features(s, note, user) == F2B_OK)
         return s;
     f2b_session_close(s);
     return NULL;
@@ -59,6 +75,7 @@ void f2b_session_close(f2b_session *s)
     if (s == NULL) return;
     f2b_model_free(s->model);
     f2b_dataset_free(s->dataset);
+    f2b_feature_cache_close(s->features);
     f2b_fault_list_free(s->bad);
     f2b_model_folder_close(s->folder);
     f2b_config_free(s->config);
@@ -102,6 +119,7 @@ f2b_status f2b_session_start_from(f2b_session *s, void (*note)(void *user, const
 typedef struct batch_view {
     const f2b_batch *batch;
     const f2b_image_settings *image;
+    f2b_feature_cache *features;
     bool (*stop)(void *user);
     void *user;
 } batch_view;
@@ -109,9 +127,27 @@ typedef struct batch_view {
 static f2b_status load_image(void *context, int64_t sample, float *pixels)
 {
     const batch_view *v = context;
-    f2b_image_normalise(v->batch->samples[sample].pixels, v->image->size, v->image->mean,
+    const f2b_sample *s = &v->batch->samples[sample];
+    if (s->pixels == NULL)
+        return f2b_fail(F2B_ERR_DATA, "%s: its image was in the feature cache and is not any more: "
+                        "data.feature_cache is not to be changed while it is used; start again",
+                        s->id);
+    f2b_image_normalise(s->pixels, v->image->size, v->image->mean,
                         v->image->std, pixels);
     return F2B_OK;
+}
+
+static f2b_status load_features(void *context, int64_t sample, void *rows, bool *found)
+{
+    const batch_view *v = context;
+    *found = f2b_feature_cache_load(v->features, v->batch->samples[sample].image_hash, rows);
+    return F2B_OK;
+}
+
+static void store_features(void *context, int64_t sample, const void *rows)
+{
+    const batch_view *v = context;
+    f2b_feature_cache_store(v->features, v->batch->samples[sample].image_hash, rows);
 }
 
 static bool asked_to_stop(void *context)
@@ -125,23 +161,37 @@ static f2b_tokens tokens_of(const f2b_sequence *s)
     return (f2b_tokens){ s->ids, s->labels, s->n };
 }
 
+/* 1 + the first sample that shows the image of sample i: by content, whatever its name. */
+static int64_t image_number(const f2b_batch *batch, int64_t i)
+{
+    int64_t first = 0;
+    while (first < i && !(batch->samples[first].has_image &&
+                          memcmp(batch->samples[first].image_hash, batch->samples[i].image_hash,
+                                 F2B_CONTENT_HASH_BYTES) == 0))
+        first++;
+    return first + 1;
+}
+
 f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
                             bool (*stop)(void *user), void *user, f2b_step_result *result)
 {
     const f2b_config *c = s->config;
-    batch_view view = { batch, &f2b_dataset_settings(s->dataset)->image, stop, user };
+    batch_view view = { batch, &f2b_dataset_settings(s->dataset)->image, s->features, stop, user };
     f2b_step_sample *samples = f2b_calloc((size_t)batch->n, sizeof *samples, F2B_TAG_OTHER);
     if (samples == NULL) return F2B_ERR_MEMORY;
     for (int64_t i = 0; i < batch->n; i++) {
         const f2b_sample *from = &batch->samples[i];
-        samples[i] =
-            (f2b_step_sample){ tokens_of(&from->conversation), tokens_of(&from->image_prompt),
-                               tokens_of(&from->caption_prompt), from->pixels != NULL };
+        samples[i] = (f2b_step_sample){
+            tokens_of(&from->conversation), tokens_of(&from->image_prompt),
+            tokens_of(&from->caption_prompt), from->has_image,
+            c->sampler.group_images && from->has_image ? image_number(batch, i) : 0 };
     }
     const f2b_step_input input = {
         .autoregressive = batch->kind != F2B_BATCH_CAPTION,
         .contrastive = batch->kind != F2B_BATCH_CONVERSATION,
         .n = batch->n, .samples = samples, .image = load_image,
+        .load_features = s->features != NULL ? load_features : NULL,
+        .store_features = s->features != NULL ? store_features : NULL,
         .stop = stop != NULL ? asked_to_stop : NULL, .context = &view,
         .micro_batch_tokens = c->train.micro_batch_tokens,
         .settings = { .checkpoint = s->memory.checkpoint_layers,

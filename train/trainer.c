@@ -127,6 +127,8 @@ static f2b_status open_run(run *r, f2b_resume mode, const char *path)
     if (r->metrics == NULL) return f2b_last_status();
     r->board = f2b_tensorboard_open(s->config->run.dir, r->at.step);
     if (r->board == NULL) return f2b_last_status();
+    if (s->features != NULL)
+        F2B_TRY(f2b_feature_cache_begin(s->features, f2b_dataset_images(s->dataset)));
     F2B_TRY(f2b_fault_list_open(s->bad, s->config->run.dir, s->dataset));
     if (s->config->run.eval_every > 0) {
         r->evaluation = f2b_evaluation_open(s, r->at.step);

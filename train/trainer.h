@@ -8,6 +8,7 @@
 #include "data/loader/loader.h"
 #include "nn/step.h"
 #include "train/fault_list.h"
+#include "train/feature_cache.h"
 #include "train/checkpoint.h"
 #include "train/memory_plan.h"
 #include "train/metrics.h"
@@ -33,6 +34,7 @@ typedef struct f2b_session {
     f2b_dataset *dataset;
     f2b_fault_list *bad;
     f2b_model *model;
+    f2b_feature_cache *features;    /* NULL without data.feature_cache */
     f2b_memory_plan memory;
     int64_t steps;
 } f2b_session;

@@ -190,11 +190,12 @@ static f2b_status number_images(const f2b_dataset *d, const f2bi_members *pool,
     return F2B_OK;
 }
 
-/* Images of a pool, for the sampler; NULL where they differ by their nature. */
+/* Images of a pool, for the sampler; NULL where they differ by their nature or do not matter. */
 static f2b_status pool_images(const f2b_dataset *d, f2b_batch_kind kind, uint64_t **images)
 {
     const f2bi_members *pool = &d->pools[kind];
-    bool differ = kind == F2B_BATCH_CONVERSATION || (pool->list == NULL && d->n_captions == 1);
+    bool differ = kind == F2B_BATCH_CONVERSATION ? !d->options.group_images
+                                                 : pool->list == NULL && d->n_captions == 1;
     if (kind == F2B_BATCH_CAPTION && differ)
         differ = f2b_source_images_differ(d->sources[d->n_conversations]);
     *images = NULL;
@@ -208,7 +209,8 @@ static f2b_status make_sampler(f2b_dataset *d)
 {
     f2b_sampler_options o = { .conversation_batch = d->options.conversation_batch,
                               .contrastive_batch = d->options.contrastive_batch,
-                              .ratio = d->options.ratio, .seed = d->options.seed };
+                              .ratio = d->options.ratio, .seed = d->options.seed,
+                              .group_images = d->options.group_images };
     uint64_t *images[F2B_BATCH_KINDS] = { NULL };
     f2b_status status = F2B_OK;
     for (int k = 0; k < F2B_BATCH_KINDS && status == F2B_OK; k++) {
@@ -280,3 +282,33 @@ const f2b_sampler *f2b_dataset_sampler(const f2b_dataset *d) { return d->sampler
 f2b_fault_log *f2b_dataset_faults(f2b_dataset *d) { return d->faults; }
 const f2b_dataset_options *f2b_dataset_settings(const f2b_dataset *d) { return &d->options; }
 int64_t f2b_dataset_pool(const f2b_dataset *d, f2b_batch_kind kind) { return d->pools[kind].n; }
+
+static int by_key(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int64_t f2b_dataset_images(const f2b_dataset *d)
+{
+    int64_t members = 0, n = 0, images = 0;
+    for (int k = 0; k < F2B_BATCH_KINDS; k++) members += d->pools[k].n;
+    uint64_t *keys = f2b_calloc((size_t)members, sizeof *keys, F2B_TAG_DATA);
+    if (keys == NULL) return -1;
+    for (int k = 0; k < F2B_BATCH_KINDS; k++)
+        for (int64_t i = 0; i < d->pools[k].n; i++) {
+            const f2bi_place p = f2bi_place_of(d, f2bi_member(&d->pools[k], i));
+            keys[n] = f2b_source_image_key(d->sources[p.source], p.record);
+            n += keys[n] != 0;
+        }
+    qsort(keys, (size_t)n, sizeof *keys, by_key);
+    for (int64_t i = 0; i < n; i++) images += i == 0 || keys[i] != keys[i - 1];
+    f2b_free(keys);
+    return images;
+}
+
+void f2b_dataset_set_known(f2b_dataset *d, f2b_known_image *known, void *user)
+{
+    d->known = known;
+    d->known_user = user;
+}

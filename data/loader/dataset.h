@@ -43,6 +43,7 @@ typedef struct f2b_dataset_options {
     f2b_image_aspect aspect;
     int64_t conversation_batch, contrastive_batch;
     double ratio;
+    bool group_images;              /* sampler.h */
     uint64_t seed;
     f2b_fault_policy faults;
     const char *cache;              /* folder of cached indices, or NULL */
@@ -68,6 +69,18 @@ const f2b_dataset_options *f2b_dataset_settings(const f2b_dataset *dataset);
 
 /** Members of the pool of a kind: the samples that such batches are drawn from. */
 int64_t f2b_dataset_pool(const f2b_dataset *dataset, f2b_batch_kind kind);
+
+/** How many images the pools show, each counted once whatever the number of its records; images of
+ *  one content under two names are two. errors: -1 with F2B_ERR_MEMORY. */
+int64_t f2b_dataset_images(const f2b_dataset *dataset);
+
+/**
+ * Say which images need not be decoded, because what is made of them is at hand: samples with an
+ * image for whose hash `known` is true come without pixels. It is called by any thread; set it before
+ * loaders start. NULL: none, as at first.
+ */
+typedef bool f2b_known_image(void *user, const uint8_t hash[F2B_CONTENT_HASH_BYTES]);
+void f2b_dataset_set_known(f2b_dataset *dataset, f2b_known_image *known, void *user);
 
 /**
  * Row `row` of step `step`, given the step's draws (f2b_sampler_draw): a complete sample, bad

@@ -30,6 +30,8 @@ struct f2b_dataset {
     f2bi_members pools[F2B_BATCH_KINDS];
     f2b_sampler *sampler;
     f2b_sequence image_prompt;  /* the same for every image */
+    f2b_known_image *known;     /* or NULL */
+    void *known_user;
 };
 
 /* A record's place. */

@@ -74,6 +74,12 @@ static f2b_status add_pixels(const f2b_dataset *d, const f2b_source *source, f2b
     f2b_image image = { 0 };
     F2B_TRY(f2b_source_image(source, record, &bytes, &n));
     if (record->fault != F2B_FAULT_NONE) return F2B_OK;
+    sample->has_image = true;
+    f2b_content_hash(bytes, n, sample->image_hash);
+    if (prepare && d->known != NULL && d->known(d->known_user, sample->image_hash)) {
+        f2b_free(bytes);
+        return F2B_OK;
+    }
     f2b_status status = f2b_image_decode(bytes, n, record->image, &image);
     f2b_free(bytes);
     if (status == F2B_ERR_FORMAT) {

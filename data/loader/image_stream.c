@@ -2,10 +2,7 @@
 #include "data/loader/image_stream.h"
 
 #include <pthread.h>
-#include <string.h>
 #include <time.h>
-
-#include <xxhash.h>
 
 #include "autograd/core/alloc.h"
 
@@ -96,9 +93,7 @@ static f2b_status take_file(const f2b_image_stream *s, f2b_record *r, f2b_stream
     int64_t n;
     F2B_TRY(f2b_source_image(s->source, r, &bytes, &n));
     if (r->fault != F2B_FAULT_NONE) return F2B_OK;
-    XXH128_canonical_t hash;
-    XXH128_canonicalFromHash(&hash, XXH3_128bits(bytes, (size_t)n));
-    memcpy(out->hash, hash.digest, sizeof out->hash);
+    f2b_content_hash(bytes, n, out->hash);
     out->hashed = true;
     const bool known = s->options.known != NULL && s->options.known(s->options.user, out->hash);
     const f2b_status status = known ? F2B_OK : decode(s, r, bytes, n, out);

@@ -6,11 +6,10 @@
 #ifndef F2B_DATA_LOADER_IMAGE_STREAM_H
 #define F2B_DATA_LOADER_IMAGE_STREAM_H
 
+#include "data/content_hash.h"
 #include "data/image/image.h"
 #include "data/image/image_settings.h"
 #include "data/source/source.h"
-
-enum { F2B_CONTENT_HASH_BYTES = 16 };
 
 /** What became of a record; the caller's, to be cleared. */
 typedef struct f2b_stream_image {
@@ -20,7 +19,7 @@ typedef struct f2b_stream_image {
     f2b_fault fault;            /* F2B_FAULT_NONE, or why there are no pixels */
     char *detail;               /* with a fault: what exactly */
     bool hashed;                /* the file could be read */
-    uint8_t hash[F2B_CONTENT_HASH_BYTES];   /* XXH3-128 of its bytes, canonical order */
+    uint8_t hash[F2B_CONTENT_HASH_BYTES];   /* content_hash.h */
     uint8_t *pixels;            /* [S, S, 3] prepared; NULL: a fault, no image, or known already */
 } f2b_stream_image;
 void f2b_stream_image_clear(f2b_stream_image *image);

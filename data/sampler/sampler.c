@@ -83,11 +83,14 @@ static f2b_status start(f2b_sampler *s, const f2b_sampler_options *o)
     s->conversation_batch = o->conversation_batch;
     s->contrastive_batch = o->contrastive_batch;
     s->seed = o->seed;
-    for (int k = 0; k < F2B_BATCH_KINDS; k++)
+    for (int k = 0; k < F2B_BATCH_KINDS; k++) {
+        const f2bi_meeting meeting = k != F2B_BATCH_CONVERSATION ? F2BI_APART
+                                     : o->group_images ? F2BI_TOGETHER : F2BI_BY_CHANCE;
         F2B_TRY(f2bi_stream_init(&s->streams[k], &o->pools[k],
                                  k == F2B_BATCH_CAPTION ? o->contrastive_batch
                                                         : o->conversation_batch,
-                                 o->seed, k, k != F2B_BATCH_CONVERSATION));
+                                 o->seed, k, meeting));
+    }
     set_share(s, o->ratio);
     return F2B_OK;
 }

@@ -14,6 +14,11 @@
  * Rounds shorter than two batches cannot be shuffled anew each time without such meetings: there
  * all epochs keep one order, in which the same image is as far apart as can be.
  *
+ * Groups (opt-in). The stream of conversation batches is then one of permutations of images, each of
+ * which comes with all its members one after another: the records of an image meet in a batch, but for
+ * those that the end of a batch divides. A draw walks over the images before it in the epoch: about 20
+ * ms for half a million. Caption and both batches stay as they are.
+ *
  * Kinds. Batches of conversations (with a caption: `both`, without: `conversation`) come in the
  * proportion of their pools, so that both pools end an epoch together; caption batches are added so
  * that (samples under L_disc) / (samples under L_AR) = ratio, where `both` counts on each side. All
@@ -26,6 +31,7 @@
 #ifndef F2B_DATA_SAMPLER_SAMPLER_H
 #define F2B_DATA_SAMPLER_SAMPLER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "autograd/core/status.h"
@@ -35,7 +41,8 @@
 typedef struct f2b_pool {
     int64_t n;                  /* 0: this kind does not occur */
     const uint64_t *images;     /* [n] equal where two members show one image; NULL: all differ.
-                                   Borrowed during f2b_sampler_new; not read for conversations */
+                                   Borrowed during f2b_sampler_new; read for conversations only where
+                                   images are grouped */
 } f2b_pool;
 
 typedef struct f2b_sampler_options {
@@ -43,6 +50,7 @@ typedef struct f2b_sampler_options {
     int64_t conversation_batch; /* samples of a conversation or both batch */
     int64_t contrastive_batch;  /* samples of a caption batch */
     double ratio; /* 0 or more; read where there are both captions and conversations */
+    bool group_images;          /* conversation batches: an image's members one after another */
     uint64_t seed;
 } f2b_sampler_options;
 

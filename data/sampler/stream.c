@@ -121,11 +121,13 @@ static f2b_status divide(f2bi_stream *s, const uint64_t *images)
 }
 
 f2b_status f2bi_stream_init(f2bi_stream *s, const f2b_pool *pool, int64_t batch, uint64_t seed,
-                            int number, bool distinct)
+                            int number, f2bi_meeting meeting)
 {
+    const bool distinct = meeting == F2BI_APART;
     *s = (f2bi_stream){ .n = pool->n, .batch = batch, .rounds = 1, .seed = seed, .number = number,
                         .distinct = distinct };
     if (s->n == 0) return F2B_OK;
+    if (meeting == F2BI_TOGETHER) return f2bi_grouped_init(s, pool);
     bool differ = true;
     if (distinct && pool->images != NULL) F2B_TRY(all_differ(pool->images, s->n, &differ));
     if (!differ) F2B_TRY(divide(s, pool->images));
@@ -222,6 +224,7 @@ static int64_t round_of(const f2bi_stream *s, int64_t position)
 
 f2b_status f2bi_stream_draw(const f2bi_stream *s, int64_t index, f2b_draw *draws)
 {
+    if (s->grouped) return f2bi_grouped_draw(s, index, draws);
     const int64_t B = s->batch;
     uint64_t *avoid = f2b_calloc((size_t)B, sizeof *avoid, F2B_TAG_DATA);
     int64_t *to = f2b_calloc((size_t)B, sizeof *to, F2B_TAG_DATA);

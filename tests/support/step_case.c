@@ -60,9 +60,10 @@ static void read_batch(f2b_safetensors *pixels, json_t *root, int64_t image_floa
     for (int64_t i = 0; i < b->n; i++) {
         json_t *sample = json_array_get(list, (size_t)i);
         const char *image = json_string_value(json_object_get(sample, "pixels"));
-        b->samples[i] = (f2b_step_sample){ tokens(sample, "conversation"),
-                                           tokens(sample, "image_prompt"),
-                                           tokens(sample, "caption_prompt"), image != NULL };
+        b->samples[i] = (f2b_step_sample){ .conversation = tokens(sample, "conversation"),
+                                           .image_prompt = tokens(sample, "image_prompt"),
+                                           .caption_prompt = tokens(sample, "caption_prompt"),
+                                           .has_image = image != NULL };
         if (image == NULL) continue;
         const f2b_safetensor *t = f2b_safetensors_find(pixels, image);
         MUST(t != NULL && t->bytes == image_floats * (int64_t)sizeof(float));
