@@ -327,6 +327,66 @@ static void holds_for_random_options(void **state)
     }
 }
 
+/*
+ * Grouped conversations: each member once an epoch; an image's members in a row, so that at most one
+ * image a batch end is divided; any step alone the same; the other kinds as they are ungrouped.
+ */
+static void grouped_images_come_together(void **state)
+{
+    (void)state;
+    enum { N = 331, B = 16, STEPS = 200 };
+    uint64_t images[N];
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        for (uint64_t i = 0; i < N; i++)        /* one image with all, one of none, 1 to 9 records */
+            images[i] = seed == 2 ? 7 : f2b_hash_mix(i + seed) % 97 + (i % 5 == 0 ? 1000 + i : 0);
+        f2b_sampler_options o = { .pools = { { N, images }, { 90, NULL }, { 50, NULL } },
+                                  .conversation_batch = B, .contrastive_batch = 20, .ratio = 1.1,
+                                  .seed = seed, .group_images = true };
+        f2b_sampler *s = f2b_sampler_new(&o);
+        o.group_images = false;
+        f2b_sampler *plain = f2b_sampler_new(&o);
+        f2b_draw draws[STEPS][20], other[20];
+        int64_t passes[N] = { 0 }, came = 0, breaks = 0, kinds[N + 1] = { 0 }, n_images = 0;
+        for (int i = 0; i < N; i++) {
+            int first = 0;
+            while (images[first] != images[i]) first++;
+            n_images += first == i;
+        }
+        uint64_t last = 0;
+        for (int64_t step = 0; step < STEPS; step++) {
+            const f2b_plan p = f2b_sampler_plan(s, step);
+            assert_int_equal(p.kind, f2b_sampler_plan(plain, step).kind);
+            assert_int_equal(f2b_sampler_draw(s, step, draws[step]), F2B_OK);
+            assert_int_equal(f2b_sampler_draw(plain, step, other), F2B_OK);
+            if (p.kind != F2B_BATCH_CONVERSATION) {
+                assert_memory_equal(draws[step], other, sizeof *other * (size_t)p.n);
+                continue;
+            }
+            for (int64_t i = 0; i < p.n; i++, came++) {
+                const f2b_draw d = draws[step][i];
+                assert_int_equal(d.epoch, came / N);
+                assert_int_equal(passes[d.member]++, d.epoch);
+                if (came % N == 0 || images[d.member] != last) breaks++;
+                last = images[d.member];
+                kinds[came / N] = breaks;       /* images begun by the end of each epoch */
+            }
+        }
+        assert_true(came > 2 * N);
+        assert_int_equal(kinds[0], n_images);   /* each image begins once in an epoch */
+        assert_int_equal(kinds[1], 2 * n_images);
+        f2b_sampler_free(s);
+        o.group_images = true;
+        for (int64_t step = STEPS - 1; step >= 0; step -= 13) {
+            s = f2b_sampler_new(&o);
+            assert_int_equal(f2b_sampler_draw(s, step, other), F2B_OK);
+            assert_memory_equal(other, draws[step],
+                                sizeof *other * (size_t)f2b_sampler_plan(s, step).n);
+            f2b_sampler_free(s);
+        }
+        f2b_sampler_free(plain);
+    }
+}
+
 static void stand_ins_are_pure_and_varied(void **state)
 {
     (void)state;
@@ -370,6 +430,7 @@ int main(void)
         cmocka_unit_test(epochs_differ),
         cmocka_unit_test(slices_of_ranks_make_the_batch),
         cmocka_unit_test(holds_for_random_options),
+        cmocka_unit_test(grouped_images_come_together),
         cmocka_unit_test(stand_ins_are_pure_and_varied),
         cmocka_unit_test(wrong_options_are_refused),
     };

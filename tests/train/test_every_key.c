@@ -31,6 +31,7 @@ typedef enum aspect {
     CHECKPOINTS,    /* in the run folder */
     LOG,            /* lines of metrics.jsonl without what the clock says */
     EVALUATIONS,
+    FEATURES,       /* files of DIR/features */
     STATUS,         /* how the run ends */
     ASPECTS
 } aspect;
@@ -161,6 +162,7 @@ static void observe(observation *o, const char *also, const char *one)
     add_file(LOG, run, "metrics.jsonl");
     add_file(EVALUATIONS, run, "evaluations.jsonl");
     add_folder(CHECKPOINTS, run, "checkpoints");
+    add_folder(FEATURES, folder, "features");
     f2b_session_close(s);
     if (f2b_folder_remove(run) != F2B_OK) fail_msg("%s", f2b_last_error());
     f2b_free(yaml);
@@ -177,6 +179,10 @@ static void forget(observation *o)
 #define BAD                                                                                        \
     "data.conversations=[{path: DIR/bad.json, images: DIR/images}]; "                              \
     "data.conversation_captions=[]; train.steps=24"
+
+#define TWICE                                                                                      \
+    "data.conversations=[{path: DIR/train.json, images: DIR/images}, {path: DIR/train.json, "      \
+    "images: DIR/images}]; data.conversation_captions=[]"
 
 static const struct {
     const char *key, *value, *also;
@@ -216,9 +222,11 @@ static const struct {
     { "data.bad_records", "error", BAD "; data.max_bad_fraction=1", STATUS },
     { "data.max_bad_fraction", "1", BAD, STATUS },
     { "data.workers", "5", NULL, THREADS },
+    { "data.feature_cache", "DIR/features", NULL, FEATURES },
     { "sampler.conversation_batch", "3", NULL, BATCHES },
     { "sampler.contrastive_batch", "6", NULL, BATCHES },
     { "sampler.ratio", "4", NULL, BATCHES },
+    { "sampler.group_images", "true", TWICE, VALUES },
     { "train.epochs", "2", NULL, STEPS },
     { "train.steps", "4", NULL, STEPS },
     { "train.learning_rate", "0.02", NULL, RATES },
@@ -249,6 +257,8 @@ static const struct {
     aspect same;
 } keeps[] = {
     { "train.activation_checkpointing", VALUES }, { "data.workers", VALUES },
+    { "data.feature_cache", VALUES }, { "data.feature_cache", BATCHES },
+    { "data.feature_cache", QUESTIONS },
     { "run.dir", VALUES }, { "run.dir", LOG }, { "run.save_every", VALUES },
     { "run.eval_every", VALUES }, { "run.log_every", VALUES }, { "run.log_sample_ids", VALUES },
     { "train.micro_batch_tokens", BATCHES }, { "train.lr_scheduler", BATCHES },
