@@ -10,7 +10,7 @@
  *   DIR/<fingerprint>/ab/cdef....features   an image: its hash (content_hash.h) in hexadecimal
  *
  * The fingerprint is XXH3-128 over every value of the tower, its sizes, the settings that make pixels
- * of an image, the type, and the kind of device. An image's file is, little-endian: "F2BFEAT1",
+ * of an image, the type, and how the device multiplies. An image's file is, little-endian: "F2BFEAT1",
  * fingerprint [16], image's hash [16], rows, width (i64), type (i64: 0 f32, 2 bf16), XXH3-128 of all
  * this and the rows [16], rows x width values. It appears under its name in full or not at all, and
  * its checksum is verified at each reading: one that is damaged is removed, told of, and made again.

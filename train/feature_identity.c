@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "autograd/core/quant.h"
+#include "autograd/device/cpu/products.h"
 
 static const char tower[] = "vision_tower.";
 
@@ -56,13 +57,17 @@ static char *settings_text(const f2b_feature_cache *cache)
     const f2b_model *m = cache->options.model;
     const f2b_vision_config *v = &m->config.vision;
     const f2b_image_settings *i = cache->options.image;
+    /* Instructions that multiply bf16 differ in the last bits; f32 has one way. */
+    const bool named = cache->shape.type == F2B_BF16 && m->device.kind == F2B_CPU;
+    const char *products = named ? f2b_products_name(f2b_cpu_products()) : "";
     return f2b_sprintf(F2B_TAG_OTHER, "layers %lld of %lld, heads %lld, eps %.17g, activation %d, cls %d, "
-                       "rows %lld, width %lld, %s on %s, images %d %s mean %.9g %.9g %.9g std %.9g %.9g "
+                       "rows %lld, width %lld, %s on %s%s%s, images %d %s mean %.9g %.9g %.9g std %.9g %.9g "
                        "%.9g background %d %d %d",
                        (long long)m->config.feature_layer, (long long)v->layers, (long long)v->heads,
                        v->layer_norm_eps, (int)v->activation, m->config.keep_cls,
                        (long long)cache->shape.rows, (long long)cache->shape.width,
-                       f2b_dtype_name(cache->shape.type), m->device.kind == F2B_CPU ? "cpu" : "cuda",
+                       f2b_dtype_name(cache->shape.type), m->device.kind == F2B_CPU ? "cpu" : "cuda", products[0] != '\0' ? ", products " : "",
+                       products,
                        i->size, cache->options.aspect == F2B_IMAGE_CROP ? "crop" : "pad",
                        (double)i->mean[0], (double)i->mean[1], (double)i->mean[2], (double)i->std[0],
                        (double)i->std[1], (double)i->std[2], i->background[0], i->background[1],
