@@ -14,7 +14,7 @@ endfunction()
 
 f2b_room(autograd LINK f2b_openmp Threads::Threads m)
 f2b_room(nn LINK f2b_autograd)
-f2b_room(data LINK f2b_autograd PkgConfig::JANSSON PkgConfig::XXHASH)
+f2b_room(data LINK f2b_autograd PkgConfig::JANSSON PkgConfig::JPEG PkgConfig::XXHASH)
 f2b_room(checkpoints LINK f2b_nn PkgConfig::HDF5 PkgConfig::JANSSON PkgConfig::XXHASH)
 f2b_room(infer LINK f2b_nn f2b_data f2b_checkpoints)
 f2b_room(train LINK f2b_infer PkgConfig::YAML)

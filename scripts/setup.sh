@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(
     build-essential cmake ninja-build pkg-config git
-    libhdf5-dev libyaml-dev libjansson-dev libxxhash-dev libstb-dev
+    libhdf5-dev libyaml-dev libjansson-dev libxxhash-dev libstb-dev libjpeg62-turbo-dev
     libcmocka-dev
 )
 oracle_packages=(

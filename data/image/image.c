@@ -74,7 +74,7 @@ f2b_status f2bi_image_check_sides(int64_t width, int64_t height, const char *nam
 
 /* More pixels than any compressor packs into so few bytes (deflate gives 1,032 bytes a byte, 8,256
  * pixels of one bit): a header that lies, at the price of all the memory it asks for. */
-static f2b_status check_density(int64_t width, int64_t height, int64_t n, const char *name)
+f2b_status f2bi_image_check_density(int64_t width, int64_t height, int64_t n, const char *name)
 {
     enum { PIXELS_A_BYTE = 10000, ALWAYS = 1 << 20 };
     if (width * height <= ALWAYS + PIXELS_A_BYTE * n) return F2B_OK;
@@ -102,9 +102,9 @@ f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_
     }
     format kind = OTHER;
     F2B_TRY(sniff(bytes, n, name, &kind));
+    if (kind == JPEG) return f2bi_jpeg_decode(bytes, n, name, image);
     if (kind == PNM) return f2bi_pnm_decode(bytes, n, name, image);
     bool grey16 = false;
-    if (kind == JPEG) F2B_TRY(f2bi_jpeg_check(bytes, n, name));
     if (kind == PNG) F2B_TRY(f2bi_png_check(bytes, n, name, &grey16));
 
     int64_t width, height;
@@ -113,9 +113,9 @@ f2b_status f2b_image_decode(const void *bytes, int64_t n, const char *name, f2b_
                         f2bi_stb_reason());
     }
     F2B_TRY(f2bi_image_check_sides(width, height, name));
-    F2B_TRY(check_density(width, height, n, name));
-    /* No single buffer of a decoder is larger: 16-bit RGBA takes 8 bytes a pixel, a progressive JPEG
-     * rounds both sides up to 32; the compressed data grow by doubling. */
+    F2B_TRY(f2bi_image_check_density(width, height, n, name));
+    /* No single buffer of a decoder is larger: 16-bit RGBA takes 8 bytes a pixel; the compressed
+     * data grow by doubling. */
     const size_t limit = ((size_t)1 << 20) + (size_t)n * 4 + (size_t)((width + 64) * (height + 64)) * 16;
     bool truncated;
     void *pixels = f2bi_stb_decode(bytes, n, limit, grey16, &width, &height, &truncated);

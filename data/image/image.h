@@ -3,7 +3,8 @@
  *
  * Everything here follows what LLaVA's Python stack does (Pillow's open().convert('RGB'),
  * expand2square, Pillow's bicubic resize on uint8, CLIP's rescale and normalise), because the frozen
- * tower has only ever seen that. Resizing is equal to Pillow's to the byte; decoding is stb_image's.
+ * tower has only ever seen that, and equal to it to the byte: JPEG is decoded by libjpeg-turbo as in
+ * Pillow, the lossless formats by stb_image; resizing is our own.
  * All functions are pure but for the files they name, and safe to call from many threads.
  */
 #ifndef F2B_DATA_IMAGE_IMAGE_H

@@ -1,4 +1,4 @@
-/* What the files of data/image share: the seam to stb (image_stb.c) and the resampler. */
+/* What the files of data/image share: the seams to the decoders, and the resampler. */
 #ifndef F2B_DATA_IMAGE_IMAGE_INTERNAL_H
 #define F2B_DATA_IMAGE_IMAGE_INTERNAL_H
 
@@ -30,8 +30,9 @@ uint8_t *f2bi_stb_png(const uint8_t *rgb, int width, int height, int *bytes);
 f2b_status f2bi_png_check(const uint8_t *bytes, int64_t n, const char *name, bool *grey16)
     F2B_MUST_USE;
 
-/* The markers of a JPEG up to its end, and Huffman tables that stb can hold. errors as above. */
-f2b_status f2bi_jpeg_check(const uint8_t *bytes, int64_t n, const char *name) F2B_MUST_USE;
+/* JPEG, by libjpeg-turbo (image_jpeg.c). errors: F2B_ERR_FORMAT naming `name`, F2B_ERR_MEMORY. */
+f2b_status f2bi_jpeg_decode(const uint8_t *bytes, int64_t n, const char *name, f2b_image *image)
+    F2B_MUST_USE;
 
 /*
  * Netpbm pictures P2, P3, P5, P6 of any maxval, as Pillow reads them (stb reads 16-bit ones in the
@@ -42,6 +43,10 @@ f2b_status f2bi_pnm_decode(const uint8_t *bytes, int64_t n, const char *name, f2
 
 /* Refuse a picture whose sides are not in 1..F2B_IMAGE_MAX_SIDE or that has too many pixels. */
 f2b_status f2bi_image_check_sides(int64_t width, int64_t height, const char *name) F2B_MUST_USE;
+
+/* Refuse more pixels than n bytes can hold, whatever packed them. */
+f2b_status f2bi_image_check_density(int64_t width, int64_t height, int64_t n, const char *name)
+    F2B_MUST_USE;
 
 /*
  * A picture pasted at (left, top) on a canvas of one colour; the canvas never exists in memory.

@@ -3,13 +3,17 @@
  * of 22 fractional bits, rows first, their result rounded to uint8, then columns.
  *
  * Rows are resampled LANES at a time with the rows lying side by side (a transposed block), so that
- * both passes are the same loop: accumulator += weight * byte over a long contiguous run, which the
- * compiler vectorises. Padding is never stored: its rows are one constant line.
+ * both passes are the same: sums of 16 bytes side by side, kept in registers over the taps. Padding
+ * is never stored: its rows are one constant line.
  *
  * W, H: canvas; S: output side; taps: input pixels under one output pixel.
  */
 #include <math.h>
 #include <string.h>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "autograd/core/alloc.h"
 #include "data/image/image_internal.h"
@@ -80,29 +84,85 @@ static inline uint8_t clip8(int32_t sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* acc[i] += k * in[i], for the whole run. */
-static inline void accumulate(int32_t *restrict acc, const uint8_t *restrict in, int32_t k, int64_t n)
+/*
+ * out[i] = what `count` rows weigh together at at+i, for RUN bytes. The sums stay in three vector
+ * registers over all taps.
+ */
+#ifdef __AVX512F__
+static inline __m512i add(__m512i sum, const uint8_t *in, __m512i k)
 {
-    for (int64_t i = 0; i < n; i++) acc[i] += k * (int32_t)in[i];
+    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)in));
+    return _mm512_add_epi32(sum, _mm512_mullo_epi32(wide, k));
 }
+
+static inline void store(uint8_t *out, __m512i sum)
+{
+    const __m512i value = _mm512_srai_epi32(sum, PRECISION_BITS);
+    const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(value, _mm512_setzero_si512()));
+    _mm_storeu_si128((__m128i *)out, bytes);
+}
+
+static inline void blend(const uint8_t *const *rows, int64_t at, const int32_t *weight,
+                         int64_t count, uint8_t *out)
+{
+    __m512i a = _mm512_set1_epi32(1 << (PRECISION_BITS - 1)), b = a, c = a;
+    for (int64_t t = 0; t < count; t++) {
+        const uint8_t *in = rows[t] + at;
+        const __m512i k = _mm512_set1_epi32(weight[t]);
+        a = add(a, in, k);
+        b = add(b, in + 16, k);
+        c = add(c, in + 32, k);
+    }
+    store(out, a);
+    store(out + 16, b);
+    store(out + 32, c);
+}
+#else
+static void blend(const uint8_t *const *rows, int64_t at, const int32_t *restrict weight,
+                  int64_t count, uint8_t *restrict out)
+{
+    int32_t sum[RUN];
+    for (int i = 0; i < RUN; i++) sum[i] = 1 << (PRECISION_BITS - 1);
+    for (int64_t t = 0; t < count; t++) {
+        const uint8_t *restrict in = rows[t] + at;
+        for (int i = 0; i < RUN; i++) sum[i] += weight[t] * in[i];
+    }
+    for (int i = 0; i < RUN; i++) out[i] = clip8(sum[i]);
+}
+#endif
+
+/* Pixels go to and from lanes four bytes at a time. What the fourth overwrites is written later, by
+ * the lane or pixel to the right; the last one moves three. */
+static inline void move4(uint8_t *to, const uint8_t *from) { memcpy(to, from, 4); }
 
 /* One block of `rows` <= LANES picture rows from `y`, laid on the canvas: block[x, lane*3 + channel].
  * `block` already holds the background everywhere the picture is not. */
 static void gather_block(const f2bi_canvas *c, int64_t y, int64_t rows, uint8_t *block)
 {
     const int64_t w = c->image->width;
-    for (int64_t lane = 0; lane < rows; lane++) {
-        const uint8_t *in = c->image->rgb + (y + lane) * w * 3;
-        uint8_t *to = block + c->left * RUN + lane * 3;
-        for (int64_t x = 0; x < w; x++, in += 3, to += RUN) {
-            to[0] = in[0], to[1] = in[1], to[2] = in[2];
-        }
+    const uint8_t *in = c->image->rgb + y * w * 3;
+    uint8_t *to = block + c->left * RUN;
+    for (int64_t x = 0; x < w; x++, in += 3, to += RUN) {
+        for (int64_t lane = 0; lane < rows - 1; lane++) move4(to + lane * 3, in + lane * w * 3);
+        memcpy(to + (rows - 1) * 3, in + (rows - 1) * w * 3, 3);
     }
 }
 
-/* The picture rows [y0, y1) resampled along x: lines [(y1-y0), S, 3]. */
+/* And back: output pixel `o` of each lane's line. */
+static void scatter(const uint8_t done[RUN], int64_t rows, int64_t o, int64_t pitch, bool last,
+                    uint8_t *lines)
+{
+    uint8_t *to = lines + o * 3;
+    for (int64_t lane = 0; lane < rows; lane++, to += pitch) {
+        if (last || lane == LANES - 1) memcpy(to, done + lane * 3, 3);
+        else move4(to, done + lane * 3);
+    }
+}
+
+/* The picture rows [y0, y1) resampled along x: lines [(y1-y0), pitch], of which S*3 are used. `taps`
+ * has room for w->stride pointers. */
 static f2b_status resize_rows(const f2bi_canvas *c, const weights *w, int64_t y0, int64_t y1, int size,
-                              uint8_t *lines)
+                              int64_t pitch, const uint8_t **taps, uint8_t *lines)
 {
     uint8_t *block = f2b_alloc_host((size_t)(c->width * RUN), F2B_TAG_SCRATCH);
     if (block == NULL) return f2b_last_status();
@@ -111,17 +171,10 @@ static f2b_status resize_rows(const f2bi_canvas *c, const weights *w, int64_t y0
         const int64_t rows = y1 - y < LANES ? y1 - y : LANES;
         gather_block(c, y, rows, block);
         for (int64_t o = 0; o < size; o++) {
-            int32_t acc[RUN];
-            for (int i = 0; i < RUN; i++) acc[i] = 1 << (PRECISION_BITS - 1);
-            for (int64_t t = 0; t < w->count[o]; t++) {
-                accumulate(acc, block + (w->first[o] + t) * RUN, w->weight[o * w->stride + t], RUN);
-            }
             uint8_t done[RUN];
-            for (int i = 0; i < RUN; i++) done[i] = clip8(acc[i]);
-            uint8_t *to = lines + ((y - y0) * size + o) * 3;
-            for (int64_t lane = 0; lane < rows; lane++, to += (int64_t)size * 3) {
-                memcpy(to, done + lane * 3, 3);
-            }
+            for (int64_t t = 0; t < w->count[o]; t++) taps[t] = block + (w->first[o] + t) * RUN;
+            blend(taps, 0, w->weight + o * w->stride, w->count[o], done);
+            scatter(done, rows, o, pitch, o == size - 1, lines + (y - y0) * pitch);
         }
     }
     f2b_free(block);
@@ -141,18 +194,22 @@ static void empty_line(const f2bi_canvas *c, const weights *w, int size, uint8_t
 }
 
 /* The second pass: out row o from the canvas rows under it; rows outside the picture are `empty`. */
-static void resize_columns(const f2bi_canvas *c, const weights *w, int64_t y0, int size,
-                           const uint8_t *lines, const uint8_t *empty, int32_t *acc, uint8_t *out)
+static void resize_columns(const f2bi_canvas *c, const weights *w, int64_t y0, int size, int64_t pitch,
+                           const uint8_t *lines, const uint8_t *empty, const uint8_t **taps,
+                           uint8_t *out)
 {
     const int64_t n = (int64_t)size * 3;
-    for (int64_t o = 0; o < size; o++) {
-        for (int64_t i = 0; i < n; i++) acc[i] = 1 << (PRECISION_BITS - 1);
+    for (int64_t o = 0; o < size; o++, out += n) {
+        const int32_t *weight = w->weight + o * w->stride;
         for (int64_t t = 0; t < w->count[o]; t++) {
             const int64_t row = w->first[o] + t - c->top;       /* row of the picture */
-            const uint8_t *in = row < 0 || row >= c->image->height ? empty : lines + (row - y0) * n;
-            accumulate(acc, in, w->weight[o * w->stride + t], n);
+            taps[t] = row < 0 || row >= c->image->height ? empty : lines + (row - y0) * pitch;
         }
-        for (int64_t i = 0; i < n; i++) out[o * n + i] = clip8(acc[i]);
+        int64_t i = 0;
+        for (; i + RUN <= n; i += RUN) blend(taps, i, weight, w->count[o], out + i);
+        uint8_t rest[RUN];
+        if (i < n) blend(taps, i, weight, w->count[o], rest);
+        memcpy(out + i, rest, (size_t)(n - i));
     }
 }
 
@@ -161,32 +218,33 @@ f2b_status f2bi_resize(const f2bi_canvas *c, int64_t full_width, int64_t full_he
 {
     weights across = { 0 }, down = { 0 };
     uint8_t *lines = NULL, *empty = NULL;
-    int32_t *acc = NULL;
+    const uint8_t **taps = NULL;
     f2b_status status = weights_init(&across, c->width, full_width, x, size);
     if (status == F2B_OK) status = weights_init(&down, c->height, full_height, y, size);
     if (status != F2B_OK) goto done;
 
     /* Picture rows that the window needs at all. */
-    const int64_t n = (int64_t)size * 3, height = c->image->height;
+    const int64_t pitch = ((int64_t)size * 3 + RUN - 1) / RUN * RUN, height = c->image->height;
     int64_t y0 = down.first[0] - c->top, y1 = down.first[size - 1] + down.count[size - 1] - c->top;
     y0 = y0 < 0 ? 0 : y0 > height ? height : y0;
     y1 = y1 > height ? height : y1 < y0 ? y0 : y1;
 
-    lines = f2b_alloc_host((size_t)((y1 - y0) * n), F2B_TAG_SCRATCH);
-    empty = f2b_alloc_host((size_t)n, F2B_TAG_SCRATCH);
-    acc = f2b_calloc((size_t)n, sizeof *acc, F2B_TAG_SCRATCH);
-    if (lines == NULL || empty == NULL || acc == NULL) {
+    lines = f2b_alloc_host((size_t)((y1 - y0) * pitch), F2B_TAG_SCRATCH);
+    empty = f2b_calloc((size_t)pitch, 1, F2B_TAG_SCRATCH);
+    taps = f2b_calloc((size_t)(across.stride > down.stride ? across.stride : down.stride),
+                      sizeof *taps, F2B_TAG_SCRATCH);
+    if (lines == NULL || empty == NULL || taps == NULL) {
         status = f2b_last_status();
         goto done;
     }
     empty_line(c, &across, size, empty);
-    status = resize_rows(c, &across, y0, y1, size, lines);
-    if (status == F2B_OK) resize_columns(c, &down, y0, size, lines, empty, acc, out);
+    status = resize_rows(c, &across, y0, y1, size, pitch, taps, lines);
+    if (status == F2B_OK) resize_columns(c, &down, y0, size, pitch, lines, empty, taps, out);
 done:
     weights_free(&across);
     weights_free(&down);
     f2b_free(lines);
     f2b_free(empty);
-    f2b_free(acc);
+    f2b_free(taps);
     return status;
 }
