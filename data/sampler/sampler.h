@@ -16,8 +16,7 @@
  *
  * Groups (opt-in). The stream of conversation batches is then one of permutations of images, each of
  * which comes with all its members one after another: the records of an image meet in a batch, but for
- * those that the end of a batch divides. A draw walks over the images before it in the epoch: about 20
- * ms for half a million. Caption and both batches stay as they are.
+ * those that the end of a batch divides. A draw walks over the images before it in the epoch. Caption and both batches stay as they are.
  *
  * Kinds. Batches of conversations (with a caption: `both`, without: `conversation`) come in the
  * proportion of their pools, so that both pools end an epoch together; caption batches are added so
