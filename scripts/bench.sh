@@ -8,5 +8,6 @@ scripts/setup.sh
 cmake --preset release >/dev/null
 cmake --build --preset release --target mini_step
 HF_HUB_OFFLINE=1 .venv/bin/python scripts/bench/step.py build/release "$@"
-cmake --build --preset release --target image_bench
+cmake --build --preset release --target image_bench checkpoint_bench
 .venv/bin/python scripts/bench/images.py build/release
+.venv/bin/python scripts/bench/checkpoint.py build/release
