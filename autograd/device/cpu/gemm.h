@@ -5,8 +5,8 @@
  * projections that read the same rows). Operands may be transposed and of any float type; they are
  * converted while being packed.
  *
- * Every element of C is one chain over k, in blocks of fixed length: of fused multiply-adds in f32
- * and f64, of pairs in bf16 (products.h). Neither the number of rows, nor a row's place, nor the
+ * Every element of C is a chain over the k of all terms, cut into passes by their lengths alone: of
+ * fused multiply-adds in f32 and f64, of pairs in bf16 (products.h). Neither the number of rows, nor a row's place, nor the
  * number of threads changes a bit of it; OpenBLAS and oneDNN do not promise that, which is why this
  * is our own (docs/benchmarks.md has the speeds).
  */
@@ -27,7 +27,7 @@ typedef struct f2b_gemm_term {
     f2b_dtype b_type;           /* also int8, nf4 (quant.h), whole: its columns are the stride */
     int64_t b_row, b_col;
     int64_t k;
-    double alpha;
+    double alpha;               /* 0: the term is left out */
 } f2b_gemm_term;
 
 /** The left side: element (m,n) is c[m*c_row + n*c_col]. */

@@ -14,10 +14,10 @@
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* out[i*ldo + j] = beta * out + alpha * sum over steps of A(i) * B(j): i < mr rows of `a`, j < nv*VL
- * columns of the panel; beta 0: written without being read. */
-typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb,
-                      real *out, int64_t ldo, real alpha, real beta);
+/* out[i*ldo + j] = beta * out + the sum of the runs: i < mr rows from `first` on, j < nv*VL columns of a
+ * panel; beta 0: written without being read. */
+typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out,
+                      int64_t ldo, real beta);
 
 /* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
  * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. */
@@ -26,21 +26,31 @@ typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, 
     const vec zero = { 0 };                                                                       \
     _Pragma("GCC unroll 14")                                                                      \
     for (int i = 0; i < mr; i++) c[i][0] = c[i][1] = zero;                                        \
-    const elem *p[5];                                                                             \
-    _Pragma("GCC unroll 5")                                                                       \
-    for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);                        \
-    for (int64_t l = 0; l < steps; l++, b += ldb) {                                               \
-        LOAD_B                                                                                    \
-        _Pragma("GCC unroll 5")                                                                   \
-        for (int g = 0; g < 5; g++)                                                               \
-            if (3 * g < mr) IN_REGISTER(p[g]);                                                    \
-        _Pragma("GCC unroll 14")                                                                  \
-        for (int i = 0; i < mr; i++) {                                                            \
-            const elem *at = p[i / 3] + (i % 3) * lda;                                            \
-            MULTIPLY                                                                              \
+    real alpha = 1;                                                                               \
+    for (int r = 0; r < n_runs; r++) {                                                            \
+        const int64_t lda = runs[r].lda, ldb = runs[r].ldb;                                       \
+        const elem *a = runs[r].a + first * lda, *b = runs[r].b + panel * runs[r].b_panel, *p[5]; \
+        if (r > 0 && runs[r].alpha != alpha) {                                                    \
+            const real factor = alpha / runs[r].alpha;                                            \
+            _Pragma("GCC unroll 14")                                                              \
+            for (int i = 0; i < mr; i++) c[i][0] *= factor, c[i][1] *= factor;                    \
         }                                                                                         \
+        alpha = runs[r].alpha;                                                                    \
         _Pragma("GCC unroll 5")                                                                   \
-        for (int g = 0; g < 5; g++) p[g] += STEP;                                                 \
+        for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);                    \
+        for (int64_t l = 0; l < runs[r].k; l += STEP, b += ldb) {                                 \
+            LOAD_B                                                                                \
+            _Pragma("GCC unroll 5")                                                               \
+            for (int g = 0; g < 5; g++)                                                           \
+                if (3 * g < mr) IN_REGISTER(p[g]);                                                \
+            _Pragma("GCC unroll 14")                                                              \
+            for (int i = 0; i < mr; i++) {                                                        \
+                const elem *at = p[i / 3] + (i % 3) * lda;                                        \
+                MULTIPLY                                                                          \
+            }                                                                                     \
+            _Pragma("GCC unroll 5")                                                               \
+            for (int g = 0; g < 5; g++) p[g] += STEP;                                             \
+        }                                                                                         \
     }                                                                                             \
     _Pragma("GCC unroll 14")                                                                      \
     for (int i = 0; i < mr; i++, out += ldo)                                                      \
@@ -53,9 +63,9 @@ typedef void micro_fn(int64_t steps, const elem *a, int64_t lda, const elem *b, 
 /* One function for each number of rows and vectors: PREFIX_<rows>_<vectors>. */
 #define MICRO(PREFIX, TARGET, mr, nv)                                                             \
     static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
-        int64_t steps, const elem *a, int64_t lda, const elem *b, int64_t ldb, real *out,         \
-        int64_t ldo, real alpha, real beta)                                                       \
-    { PREFIX(mr, nv, steps, a, lda, b, ldb, out, ldo, alpha, beta); }
+        const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out, int64_t ldo,   \
+        real beta)                                                                                \
+    { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta); }
 #define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
 #define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
 #define NO_TARGET
@@ -67,8 +77,8 @@ typedef uint32_t words __attribute__((vector_size(64), aligned(2), may_alias));
 typedef uint32_t word __attribute__((aligned(2), may_alias));
 
 /* Widened: the two of a pair one after the other, the odd one first. */
-INLINE_MICRO widened(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                     const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
+INLINE_MICRO widened(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                     int64_t panel, real *out, int64_t ldo, real beta)
 {
     MICRO_BODY(MR,
         const words w0 = *(const words *)b;
@@ -110,8 +120,8 @@ static micro_fn *const widened_micros[][2] = { NAMES(widened, 1), NAMES(widened,
 #define DOT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
-DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                            const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
+DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                 int64_t panel, real *out, int64_t ldo, real beta)
 {
     MICRO_BODY(MR,
         const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
@@ -151,8 +161,8 @@ static micro_fn *const (*micros_in_use(int64_t *most))[2]
 
 #else
 
-INLINE_MICRO fused(const int mr, const int nv, int64_t steps, const elem *a, int64_t lda,
-                   const elem *b, int64_t ldb, real *out, int64_t ldo, real alpha, real beta)
+INLINE_MICRO fused(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                   int64_t panel, real *out, int64_t ldo, real beta)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;
@@ -187,49 +197,73 @@ static micro_fn *const (*micros_in_use(int64_t *most))[2]
 }
 #endif
 
-static inline void add_to_c(const f2bi_block_out *o, const real *acc, int64_t rows, int64_t n)
+static inline f2b_bf16 rounded_sum(real beta, f2b_bf16 old, real value)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        real *c = o->c + i * o->row;
-        const real *s = acc + i * NR;
-        if (o->col != 1) {
-            for (int64_t j = 0; j < n; j++)
-                c[j * o->col] = (o->beta == 0 ? 0 : o->beta * c[j * o->col]) + o->alpha * s[j]
-                                + (o->bias ? o->bias[j] : 0);
-        } else if (o->beta == 0 && o->bias == NULL) {
-            for (int64_t j = 0; j < n; j++) c[j] = o->alpha * s[j];
-        } else if (o->beta == 0) {
-            for (int64_t j = 0; j < n; j++) c[j] = o->bias[j] + o->alpha * s[j];
-        } else {
-            for (int64_t j = 0; j < n; j++)
-                c[j] = o->beta * c[j] + o->alpha * s[j] + (o->bias ? o->bias[j] : 0);
-        }
-    }
+    return f2b_f32_to_bf16((float)((beta == 0 ? 0 : beta * (real)f2b_bf16_to_f32(old)) + value));
+}
+
+/* Contiguous rows are loops that vectorise, one for each case. */
+static inline __attribute__((always_inline)) void write_rounded(const f2bi_block_out *o, int64_t row,
+                                                                const real *restrict s, int64_t n)
+{
+    f2b_bf16 *restrict c = (f2b_bf16 *)o->c + row * o->row;
+    const real beta = o->beta, *restrict bias = o->bias;
+    if (o->col != 1)
+        for (int64_t j = 0; j < n; j++)
+            c[j * o->col] = rounded_sum(beta, c[j * o->col], s[j] + (bias ? bias[j] : 0));
+    else if (bias != NULL)
+        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, c[j], s[j] + bias[j]);
+    else if (beta == 0)
+        for (int64_t j = 0; j < n; j++) c[j] = f2b_f32_to_bf16((float)s[j]);
+    else
+        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, c[j], s[j]);
+}
+
+static inline void write_real(const f2bi_block_out *o, int64_t row, const real *restrict s, int64_t n)
+{
+    real *restrict c = (real *)o->c + row * o->row;
+    const real beta = o->beta, *restrict bias = o->bias;
+    if (o->col != 1)
+        for (int64_t j = 0; j < n; j++)
+            c[j * o->col] = (beta == 0 ? 0 : beta * c[j * o->col]) + s[j] + (bias ? bias[j] : 0);
+    else if (beta == 0)
+        for (int64_t j = 0; j < n; j++) c[j] = s[j] + (bias ? bias[j] : 0);
+    else
+        for (int64_t j = 0; j < n; j++) c[j] = beta * c[j] + s[j] + (bias ? bias[j] : 0);
+}
+
+void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_t ld, int64_t m,
+                             int64_t n)
+{
+    for (int64_t i = 0; i < m; i++)
+        if (o->rounded && n == NR) write_rounded(o, i, values + i * ld, NR);
+        else if (o->rounded) write_rounded(o, i, values + i * ld, n);
+        else write_real(o, i, values + i * ld, n);
 }
 
 /* Rows are spread evenly over groups of as many as the kernels take. */
-void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, int64_t k, const elem *a, int64_t lda,
-                                 const elem *b, int64_t ldb, int64_t b_panel, f2bi_block_out o)
+void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
+                                 f2bi_block_out o)
 {
     real acc[MR * NR] __attribute__((aligned(64)));
     int64_t most;
     micro_fn *const (*micros)[2] = micros_in_use(&most);
-    const int64_t groups = (m + most - 1) / most, steps = (k + STEP - 1) / STEP;
+    const int64_t groups = (m + most - 1) / most;
+    const size_t size = o.rounded ? sizeof(f2b_bf16) : sizeof(real);
     for (int64_t j = 0; j < n; j += NR) {
         const int64_t nj = n - j < NR ? n - j : NR;
         for (int64_t g = 0; g < groups; g++) {
             const int64_t i = g * m / groups, rows = (g + 1) * m / groups - i;
             micro_fn *micro = micros[rows - 1][nj > VL];
-            const elem *a_rows = a + i * lda, *panel = b + j / NR * b_panel;
             f2bi_block_out here = o;
-            here.c += i * o.row + j * o.col;
-            if (o.col == 1 && o.bias == NULL && nj % VL == 0) {
-                micro(steps, a_rows, lda, panel, ldb, here.c, o.row, o.alpha, o.beta);
+            here.c = (char *)o.c + (i * o.row + j * o.col) * (int64_t)size;
+            if (!o.rounded && o.col == 1 && o.bias == NULL && nj % VL == 0) {
+                micro(runs, n_runs, i, j / NR, here.c, o.row, o.beta);
                 continue;
             }
-            micro(steps, a_rows, lda, panel, ldb, acc, NR, 1, 0);
+            micro(runs, n_runs, i, j / NR, acc, NR, 0);
             if (here.bias) here.bias += j;
-            add_to_c(&here, acc, rows, nj);
+            KERNEL(f2bi_gemm_write)(&here, acc, NR, rows, nj);
         }
     }
 }
@@ -238,9 +272,6 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
                              int64_t lda, const elem *packed, int64_t packed_k, real beta, real *c,
                              int64_t ldc)
 {
-    const int64_t panel = f2bi_whole_steps(packed_k) * NR;
-    for (int64_t l = 0; l < k || l == 0; l += KC)
-        KERNEL(f2bi_gemm_block_out)(M, N, k - l < KC ? k - l : KC, a + l, lda, packed + l * NR,
-                                    NR * STEP, panel,
-                                    (f2bi_block_out){ c, ldc, 1, alpha, l == 0 ? beta : 1, NULL });
+    const f2bi_run run = { a, packed, lda, NR * STEP, f2bi_whole_steps(packed_k) * NR, k, alpha };
+    KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, false, ldc, 1, beta, NULL });
 }

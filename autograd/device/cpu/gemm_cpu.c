@@ -1,9 +1,10 @@
 /*
  * The GEMM of gemm.h. Loops, outermost first: slabs of columns (B is packed once a slab, by all
- * threads), tiles of rows x columns (one task each), terms and blocks of KC along k, panels of NR
- * columns (in L1), groups of MR rows (in registers). A is read in place where its rows are
- * contiguous in the type of packed operands, else packed row by row. Where one tile has all rows (an
- * answer's next token has one), each task packs a panel of its own and reads it out of its cache.
+ * threads), tiles of rows x columns (one task each), passes along k over all terms, panels of NR
+ * columns, groups of MR rows (sums in registers for the whole pass). A is read in place where its rows
+ * are contiguous in the type of packed operands, else packed tile by tile. Where one tile has all
+ * rows (an answer's next token, a LoRA's gradients), A is packed whole if at all, and each task packs
+ * a panel of its own, pass by pass, and reads it out of its cache.
  */
 #include <omp.h>
 #include <string.h>
@@ -12,95 +13,137 @@
 #include "autograd/device/cpu/gemm_internal.h"
 #include "autograd/device/cpu/threads.h"
 
-enum { MC = 8 * MR, TILE_N = 512 };
+enum {
+    MC = 8 * MR, TILE_N = 512,
+    PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
+    LINE = 64 / sizeof(elem),
+};
 #define SLAB_BYTES ((int64_t)8 << 20)
 
 typedef struct gemm {
     int64_t M, N;
-    const f2b_gemm_term *terms;
+    f2b_gemm_term terms[MAX_TERMS];
     int n_terms;
+    int64_t pass;               /* of k at a time */
     f2b_gemm_out out;
     const real *bias;           /* converted */
     bool in_place;              /* B is read where it lies */
-    bool direct;                /* C is of the compute type */
-    bool one_tile;              /* has all rows, and A is read in place */
+    bool tiled;                 /* sums of several passes go through a tile: C is bf16 */
+    bool one_tile;              /* has all rows */
     int64_t tile_n;
     elem *packed;               /* this slab's B: term after term; not with one_tile */
+    elem *a_whole[MAX_TERMS];   /* with one_tile: A [M, a_step], NULL where it is read in place */
 } gemm;
 
-static inline f2b_bf16 sum_bf16(real beta, f2b_bf16 old, real value)
+/* What a thread has for itself. */
+typedef struct room {
+    real *tile;                 /* [MC, TILE_N] if tiled */
+    elem *a, *b;                /* [MC, pass]; with one_tile [pass, NR] */
+} room;
+
+static inline bool reads_a(const f2b_gemm_term *t)
 {
-    return f2b_f32_to_bf16((float)((beta == 0 ? 0 : beta * (real)f2b_bf16_to_f32(old)) + value));
+    return t->a_col == 1 && t->a_type == F2B_KERNEL_DTYPE && t->k % STEP == 0;
 }
 
-/* A tile of a C that is bf16. */
-static void write_tile(const gemm *g, const real *tile, int64_t m0, int64_t m, int64_t n0, int64_t n)
+/* Rows of a packed whole A do not all begin in the same set of a cache. */
+static inline int64_t a_step(const f2b_gemm_term *t) { return (t->k + LINE - 1) / LINE * LINE + LINE; }
+
+/* Elements of k, as packed, in the terms before term t (all terms: t = n_terms). */
+static int64_t k_before(const f2b_gemm_term *terms, int t)
 {
-    const real beta = (real)g->out.beta;
-    const int64_t step = g->out.c_col;
-    for (int64_t i = 0; i < m; i++) {
-        f2b_bf16 *restrict c = (f2b_bf16 *)g->out.c + (m0 + i) * g->out.c_row + n0 * step;
-        const real *restrict value = tile + i * TILE_N;
-        if (step != 1)
-            for (int64_t j = 0; j < n; j++) c[j * step] = sum_bf16(beta, c[j * step], value[j]);
-        else if (beta == 0)
-            for (int64_t j = 0; j < n; j++) c[j] = f2b_f32_to_bf16((float)value[j]);
-        else
-            for (int64_t j = 0; j < n; j++) c[j] = sum_bf16(beta, c[j], value[j]);
+    int64_t k = 0;
+    for (int i = 0; i < t; i++) k += f2bi_whole_steps(terms[i].k);
+    return k;
+}
+
+/* A stretch [l, l + k) of term t, and where its A is read for rows [m0, m0 + m). */
+static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, int64_t m, elem *space)
+{
+    const f2b_gemm_term *term = &g->terms[t];
+    f2bi_run r = { .k = k, .alpha = (real)term->alpha };
+    if (reads_a(term)) {
+        r.a = (const elem *)term->a + m0 * term->a_row + l, r.lda = term->a_row;
+    } else if (g->one_tile) {
+        r.a = g->a_whole[t] + m0 * a_step(term) + l, r.lda = a_step(term);
+    } else {
+        KERNEL(f2bi_gemm_pack_a)(space, g->pass, term, m0, m, l, k);
+        r.a = space, r.lda = g->pass;
     }
+    return r;
 }
 
 /* One task: rows [m0, m0+m), columns [n0, n0+n) of the slab that starts at column s0. */
 static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t slab, int64_t n0,
-                      int64_t n, const elem *packed, elem *a_block, real *tile)
+                      int64_t n, const room *space)
 {
-    const int64_t col = s0 + n0;
-    bool first = true;
-    for (int t = 0; t < g->n_terms; t++) {
-        const f2b_gemm_term *term = &g->terms[t];
-        const int64_t whole = f2bi_whole_steps(term->k);
-        for (int64_t l = 0; l < term->k || (l == 0 && first); l += KC) {
-            const int64_t k = term->k - l < KC ? term->k - l : KC;
-            const elem *a = (const elem *)term->a + m0 * term->a_row + l;
-            int64_t lda = term->a_row;
-            if (term->a_col != 1 || term->a_type != F2B_KERNEL_DTYPE || k % STEP != 0) {
-                KERNEL(f2bi_gemm_pack_a)(a_block, term, m0, m, l, k);
-                a = a_block, lda = KC;
+    const int64_t col = s0 + n0, panels = (slab + NR - 1) / NR, k_sum = k_before(g->terms, g->n_terms);
+    const bool rounded = g->out.c_type != F2B_REAL_DTYPE;
+    const int64_t size = (int64_t)f2b_dtype_size(g->out.c_type);
+    const f2bi_block_out end = {
+        (char *)g->out.c + (m0 * g->out.c_row + col * g->out.c_col) * size, rounded, g->out.c_row,
+        g->out.c_col, (real)g->out.beta, g->bias ? g->bias + col : NULL };
+    f2bi_block_out o = g->tiled ? (f2bi_block_out){ space->tile, false, TILE_N, 1, 0, NULL } : end;
+    int t = 0;
+    int64_t l = 0;
+    for (int64_t done = 0; done < k_sum || done == 0;) {
+        f2bi_run runs[MAX_TERMS];
+        int n_runs = 0;
+        int64_t filled = 0;             /* of this pass */
+        for (; t < g->n_terms && filled < g->pass; n_runs++) {
+            const f2b_gemm_term *term = &g->terms[t];
+            const int64_t whole = f2bi_whole_steps(term->k), left = term->k - l;
+            const int64_t k = left < g->pass - filled ? left : g->pass - filled;
+            f2bi_run r = run_of(g, t, l, k, m0, m, space->a + filled);
+            r.ldb = NR * STEP, r.b_panel = whole * NR;
+            if (g->in_place) {
+                r.b = (const elem *)term->b + l * term->b_row + col;
+                r.ldb = term->b_row, r.b_panel = NR;
+            } else if (g->one_tile) {
+                KERNEL(f2bi_gemm_pack_panel)(space->b + filled * NR, term, col, n, l, k);
+                r.b = space->b + filled * NR;
+            } else {
+                r.b = g->packed + panels * NR * k_before(g->terms, t) + n0 * whole + l * NR;
             }
-            f2bi_block_out o = { tile, TILE_N, 1, (real)term->alpha, first ? 0 : 1,
-                                 first && g->bias ? g->bias + col : NULL };
-            if (g->direct) {
-                o.c = (real *)g->out.c + m0 * g->out.c_row + col * g->out.c_col;
-                o.row = g->out.c_row, o.col = g->out.c_col;
-                o.beta = first ? (real)g->out.beta : 1;
-            }
-            const elem *b = g->in_place ? (const elem *)term->b + l * term->b_row + col
-                                        : packed + n0 * whole + l * NR;
-            KERNEL(f2bi_gemm_block_out)(m, n, k, a, lda, b, g->in_place ? term->b_row : NR * STEP,
-                                        g->in_place ? NR : whole * NR, o);
-            first = false;
+            runs[n_runs] = r;
+            filled += f2bi_whole_steps(k), l += k;
+            if (l == term->k) t++, l = 0;
         }
-        packed += (slab + NR - 1) / NR * NR * whole;
+        KERNEL(f2bi_gemm_block_out)(m, n, runs, n_runs, o);
+        o.beta = 1, o.bias = NULL;
+        done += filled > 0 ? filled : 1;
     }
-    if (!g->direct) write_tile(g, tile, m0, m, col, n);
+    if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, TILE_N, m, n);
+}
+
+static room room_of(const gemm *g, char *thread_space, int64_t per_thread)
+{
+    char *at = thread_space + omp_get_thread_num() * per_thread;
+    room r = { .tile = (real *)at };
+    r.a = (elem *)(at + (g->tiled ? MC * TILE_N * (int64_t)sizeof(real) : 0));
+    r.b = r.a;                          /* with one_tile A is never packed by the tile */
+    return r;
+}
+
+static bool is_work(const gemm *g, int64_t columns)
+{
+    return g->M * columns * (k_before(g->terms, g->n_terms) + 1) > 200000 && !omp_in_parallel();
 }
 
 static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space, int64_t per_thread)
 {
     const int64_t tiles_m = (g->M + MC - 1) / MC, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
-    const int64_t work = g->M * slab * (g->terms[0].k + 1);
-#pragma omp parallel if (work > 200000 && !omp_in_parallel())
+#pragma omp parallel if (is_work(g, slab))
     {
-        real *tile = (real *)(thread_space + omp_get_thread_num() * per_thread);
-        elem *a_block = (elem *)(g->direct ? tile : tile + MC * TILE_N);
+        const room own = room_of(g, thread_space, per_thread);
         elem *packed = g->packed;
         for (int t = 0; t < g->n_terms && panels > 0; t++) {
-            const int64_t panel = f2bi_whole_steps(g->terms[t].k) * NR;
+            const int64_t k = g->terms[t].k, panel = f2bi_whole_steps(k) * NR;
 #pragma omp for schedule(static) nowait
             for (int64_t p = 0; p < panels; p++)
                 KERNEL(f2bi_gemm_pack_panel)(packed + p * panel, &g->terms[t], s0 + p * NR,
-                                             slab - p * NR < NR ? slab - p * NR : NR);
+                                             slab - p * NR < NR ? slab - p * NR : NR, 0, k);
             packed += panels * panel;
         }
 #pragma omp barrier
@@ -108,79 +151,82 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
         for (int64_t task = 0; task < tiles_m * tiles_n; task++) {
             const int64_t m0 = task / tiles_n * MC, n0 = task % tiles_n * g->tile_n;
             tile_task(g, m0, g->M - m0 < MC ? g->M - m0 : MC, s0, slab, n0,
-                      slab - n0 < g->tile_n ? slab - n0 : g->tile_n, g->packed, a_block, tile);
+                      slab - n0 < g->tile_n ? slab - n0 : g->tile_n, &own);
         }
     }
 }
 
-/* All rows of columns [n0, n0+n), n <= NR, packed here. */
-static void panel_task(const gemm *g, int64_t n0, int64_t n, elem *packed, elem *a_block, real *tile)
-{
-    elem *next = packed;
-    for (int t = 0; t < g->n_terms; t++) {
-        KERNEL(f2bi_gemm_pack_panel)(next, &g->terms[t], n0, n);
-        next += f2bi_whole_steps(g->terms[t].k) * NR;
-    }
-    tile_task(g, 0, g->M, n0, n, 0, n, packed, a_block, tile);
-}
-
+/* All rows in one tile: a task has the columns of one panel. */
 static void run_panels(const gemm *g, char *thread_space, int64_t per_thread)
 {
-    const int64_t work = g->M * g->N * (g->terms[0].k + 1);
-#pragma omp parallel if (work > 200000 && !omp_in_parallel())
+    enum { PART = 256 };                /* of k, of an A that is packed */
+#pragma omp parallel if (is_work(g, g->N))
     {
-        real *tile = (real *)(thread_space + omp_get_thread_num() * per_thread);
-        elem *a_block = (elem *)(g->direct ? tile : tile + MC * TILE_N);
-#pragma omp for schedule(static)
+        const room own = room_of(g, thread_space, per_thread);
+        for (int t = 0; t < g->n_terms; t++) {
+            if (reads_a(&g->terms[t])) continue;
+            const int64_t k = g->terms[t].k;
+#pragma omp for schedule(static) nowait
+            for (int64_t l = 0; l < k; l += PART)
+                KERNEL(f2bi_gemm_pack_a)(g->a_whole[t] + l, a_step(&g->terms[t]), &g->terms[t], 0, g->M,
+                                         l, k - l < PART ? k - l : PART);
+        }
+#pragma omp barrier
+#pragma omp for schedule(dynamic, 1) nowait
         for (int64_t n0 = 0; n0 < g->N; n0 += NR)
-            panel_task(g, n0, g->N - n0 < NR ? g->N - n0 : NR, a_block + MC * KC, a_block, tile);
+            tile_task(g, 0, g->M, n0, NR, 0, g->N - n0 < NR ? g->N - n0 : NR, &own);
     }
 }
 
 /* Few rows, and B's rows contiguous: packing would cost more than it saves. */
-static bool reads_in_place(int64_t M, const f2b_gemm_term *terms, int n_terms, int64_t N)
+static bool reads_in_place(const gemm *g)
 {
     if (STEP != 1) return false;
-    for (int t = 0; t < n_terms; t++)
-        if (terms[t].b_col != 1 || terms[t].b_type != F2B_KERNEL_DTYPE) return false;
-    return M <= 2 * MR && N % VL == 0;
+    for (int t = 0; t < g->n_terms; t++)
+        if (g->terms[t].b_col != 1 || g->terms[t].b_type != F2B_KERNEL_DTYPE) return false;
+    return g->M <= 2 * MR && g->N % VL == 0;
 }
 
-/* All rows in one tile, and no packing of A that each task would do again. */
-static bool has_one_tile(int64_t M, const f2b_gemm_term *terms, int n_terms, int64_t k_sum)
+/* Terms that add something, how k is cut into equal passes, and how the work is shared out. */
+static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, f2b_gemm_out out)
 {
+    gemm g = { .M = M, .N = N, .out = out };
+    F2B_CHECK(n_terms <= MAX_TERMS && (out.c_type == F2B_REAL_DTYPE || out.c_type == F2B_BF16));
     for (int t = 0; t < n_terms; t++)
-        if (terms[t].a_col != 1 || terms[t].a_type != F2B_KERNEL_DTYPE || terms[t].k % STEP != 0)
-            return false;
-    return M <= MC && NR * k_sum * (int64_t)sizeof(elem) <= SLAB_BYTES / 4;
+        if (terms[t].alpha != 0 && terms[t].k > 0) g.terms[g.n_terms++] = terms[t];
+    const int64_t k_sum = k_before(g.terms, g.n_terms), passes = (k_sum + PASS - 1) / PASS;
+    g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
+    g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
+    g.in_place = reads_in_place(&g);
+    g.one_tile = !g.in_place && M <= MC;
+    const int64_t rows_tasks = (M + MC - 1) / MC;
+    g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;   /* few rows: share the columns out */
+    return g;
 }
 
 f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                              f2b_gemm_out out)
 {
     if (M == 0 || N == 0) return F2B_OK;
-    gemm g = { .M = M, .N = N, .terms = terms, .n_terms = n_terms, .out = out };
-    g.direct = out.c_type == F2B_REAL_DTYPE;
-    F2B_CHECK(g.direct || out.c_type == F2B_BF16);
-    g.in_place = reads_in_place(M, terms, n_terms, N);
-
-    int64_t k_sum = 0;
-    for (int t = 0; t < n_terms; t++) k_sum += f2bi_whole_steps(terms[t].k);
+    gemm g = plan(M, N, terms, n_terms, out);
+    const int64_t k_sum = k_before(g.terms, g.n_terms);
     const int64_t fit = SLAB_BYTES / (int64_t)sizeof(elem) / (k_sum > 0 ? k_sum : 1) / NR * NR;
     int64_t slab = fit < 4 * NR ? 4 * NR : fit;
-    const int64_t rows_tasks = (M + MC - 1) / MC, threads = f2b_threads();
-    g.tile_n = rows_tasks >= 4 * threads ? TILE_N : 4 * NR;     /* few rows: share the columns out */
-
-    g.one_tile = !g.in_place && has_one_tile(M, terms, n_terms, k_sum);
     if (g.in_place || g.one_tile || slab > N) slab = N;
-    const int64_t packed = (g.in_place || g.one_tile ? 0 : (slab + NR - 1) / NR * NR * k_sum)
-                           * (int64_t)sizeof(elem);
-    const int64_t per_thread = (g.direct ? 0 : MC * TILE_N) * (int64_t)sizeof(real)
-                               + (MC * KC + (g.one_tile ? NR * k_sum : 0)) * (int64_t)sizeof(elem);
-    const int64_t bias = N * (int64_t)sizeof(real);
+
+    int64_t packed = g.in_place || g.one_tile ? 0 : (slab + NR - 1) / NR * NR * k_sum;
+    for (int t = 0; g.one_tile && t < g.n_terms; t++)
+        if (!reads_a(&g.terms[t])) packed += M * a_step(&g.terms[t]);
+    packed = (packed + LINE - 1) / LINE * LINE * (int64_t)sizeof(elem);
+    const int64_t per_thread = (g.tiled ? MC * TILE_N : 0) * (int64_t)sizeof(real)
+                               + (g.one_tile ? NR : MC) * g.pass * (int64_t)sizeof(elem);
+    const int64_t threads = f2b_threads(), bias = N * (int64_t)sizeof(real);
     char *space = f2b_alloc_host((size_t)(packed + threads * per_thread + bias), F2B_TAG_SCRATCH);
     if (space == NULL) return F2B_ERR_MEMORY;
     g.packed = (elem *)space;
+    elem *a_next = g.packed;
+    for (int t = 0; g.one_tile && t < g.n_terms; t++)
+        if (!reads_a(&g.terms[t])) g.a_whole[t] = a_next, a_next += M * a_step(&g.terms[t]);
     char *thread_space = space + packed;
     if (out.bias != NULL) {
         real *values = (real *)(thread_space + threads * per_thread);

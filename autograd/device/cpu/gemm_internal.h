@@ -26,39 +26,52 @@ enum { MR = 6 };                    /* 12 + 2 + 2 of 16 */
 enum {
 #if defined(F2B_KERNEL_BF16)
     STEP = 2,
-    KC = 512,                       /* fixed: it is part of what the result is */
 #else
     STEP = 1,
-    KC = 256,
 #endif
     VL = F2BI_VECTOR_BYTES / sizeof(real),
     NR = 2 * VL,                    /* columns of a panel */
+    MAX_TERMS = 4,
 };
 
 static inline int64_t f2bi_whole_steps(int64_t k) { return (k + STEP - 1) / STEP * STEP; }
 
 /* ---- Packing (gemm_pack_cpu.c) ---- */
 
-/* One panel of B: columns [first, first + n), n <= NR: dst[(i/STEP*NR + j)*STEP + i%STEP] is B(i,
- * first + j), zeros beyond n and in an unfinished step. */
-void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n);
+/* One panel of B: columns [first, first + n), n <= NR, and rows [l0, l0 + k), l0 a whole step:
+ * dst[(i/STEP*NR + j)*STEP + i%STEP] is B(l0 + i, first + j), zeros beyond n and in an unfinished step. */
+void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n,
+                                  int64_t l0, int64_t k);
 
-/* Rows [m0, m0 + m) of A, k elements of each from l0 on: dst[i*KC + j], zeros in an unfinished step. */
-void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int64_t m, int64_t l0,
-                              int64_t k);
+/* Rows [m0, m0 + m) of A, k elements of each from l0 on: dst[i*ld + j], zeros in an unfinished step. */
+void KERNEL(f2bi_gemm_pack_a)(elem *dst, int64_t ld, const f2b_gemm_term *t, int64_t m0, int64_t m,
+                              int64_t l0, int64_t k);
 
 /* ---- One block of C (gemm_block_cpu.c) ---- */
 
+/* A stretch along k: rows of A by panels of B. ldb is the distance from step to step, b_panel that
+ * between panels, in elements. An unfinished step of A holds zeros. */
+typedef struct f2bi_run {
+    const elem *a, *b;
+    int64_t lda, ldb, b_panel, k;
+    real alpha;                     /* not 0 */
+} f2bi_run;
+
 typedef struct f2bi_block_out {
-    real *c;
+    void *c;
+    bool rounded;                   /* c is bf16, else real */
     int64_t row, col;               /* strides */
-    real alpha, beta;               /* beta 0: written without being read */
+    real beta;                      /* 0: written without being read */
     const real *bias;               /* of the block's first column, or NULL */
 } f2bi_block_out;
 
-/* C block [m,n] = beta * C + bias + alpha * A block [m,k] * panels of B; ldb is the distance from step
- * to step, b_panel that between panels, in elements; k <= KC. An unfinished step of A holds zeros. */
-void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, int64_t k, const elem *a, int64_t lda,
-                                 const elem *b, int64_t ldb, int64_t b_panel, f2bi_block_out o);
+/* C block [m,n] = beta * C + bias + the sum of the runs, which are one chain in registers: after a run
+ * the sum so far is multiplied by its alpha over the next one's. */
+void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
+                                 f2bi_block_out o);
+
+/* C block [m,n] = beta * C + bias + values [m,n] (rows ld apart). */
+void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_t ld, int64_t m,
+                             int64_t n);
 
 #endif

@@ -104,8 +104,8 @@ static void turn(unit *dst, int64_t ld, const unit *src, int64_t src_ld, int64_t
         for (int64_t j = 0; j < n_j; j++) dst[i * ld + j] = src[j * src_ld + i];
 }
 
-/* Lines along k become columns: dst[s*NR + j] is step s of line first + j, n <= NR lines of k. */
-static void turn_lines(unit *dst, const f2bi_operand *o, int64_t first, int64_t n, int64_t k)
+/* Lines along k become columns: dst[s*NR + j] is step s of line first + j, n <= NR lines of k from l0. */
+static void turn_lines(unit *dst, const f2bi_operand *o, int64_t first, int64_t n, int64_t l0, int64_t k)
 {
     unit tile[SIDE * RUN];
     elem space[STEP * RUN];
@@ -114,25 +114,27 @@ static void turn_lines(unit *dst, const f2bi_operand *o, int64_t first, int64_t 
         for (int64_t j0 = 0; j0 < n; j0 += SIDE) {
             const int64_t nj = n - j0 < SIDE ? n - j0 : SIDE;
             for (int64_t j = 0; j < nj; j++)
-                copy_steps(tile + j * RUN, f2bi_operand_line(o, first + j0 + j, l, run, space), run);
+                copy_steps(tile + j * RUN, f2bi_operand_line(o, first + j0 + j, l0 + l, run, space),
+                           run);
             turn(dst + l / STEP * NR + j0, NR, tile, RUN, (run + STEP - 1) / STEP, nj);
         }
     }
 }
 
-void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n)
+void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n,
+                                  int64_t l0, int64_t k)
 {
     const f2bi_operand o = f2bi_operand_b(t);
-    if (n < NR) memset(dst, 0, (size_t)(f2bi_whole_steps(t->k) * NR) * sizeof *dst);
+    if (n < NR) memset(dst, 0, (size_t)(f2bi_whole_steps(k) * NR) * sizeof *dst);
     if (t->b_col != 1) {
-        turn_lines((unit *)dst, &o, first, n, t->k);
+        turn_lines((unit *)dst, &o, first, n, l0, k);
         return;
     }
     elem space[STEP][NR];
-    for (int64_t i = 0; i < t->k; i += STEP) {
-        const elem *x = f2bi_operand_line(&o, i, first, n, space[0]);
-        const elem *y = STEP == 2 && i + 1 < t->k
-                      ? f2bi_operand_line(&o, i + 1, first, n, space[STEP - 1]) : NULL;
+    for (int64_t i = 0; i < k; i += STEP) {
+        const elem *x = f2bi_operand_line(&o, l0 + i, first, n, space[0]);
+        const elem *y = STEP == 2 && i + 1 < k
+                      ? f2bi_operand_line(&o, l0 + i + 1, first, n, space[STEP - 1]) : NULL;
         zip((unit *)(dst + i * NR), x, y, n);
     }
 }
@@ -159,15 +161,15 @@ static void turn_rows(elem *dst, int64_t ld, const f2bi_operand *o, int64_t firs
     }
 }
 
-void KERNEL(f2bi_gemm_pack_a)(elem *dst, const f2b_gemm_term *t, int64_t m0, int64_t m, int64_t l0,
-                              int64_t k)
+void KERNEL(f2bi_gemm_pack_a)(elem *dst, int64_t ld, const f2b_gemm_term *t, int64_t m0, int64_t m,
+                              int64_t l0, int64_t k)
 {
     const f2bi_operand o = f2bi_operand_a(t);
     if (t->a_col != 1) {
-        turn_rows(dst, KC, &o, m0, m, l0, k);
+        turn_rows(dst, ld, &o, m0, m, l0, k);
         return;
     }
-    for (int64_t i = 0; i < m; i++, dst += KC) {
+    for (int64_t i = 0; i < m; i++, dst += ld) {
         const elem *line = f2bi_operand_line(&o, m0 + i, l0, k, dst);
         if (line != dst) memcpy(dst, line, (size_t)k * sizeof *dst);
         for (int64_t j = k; j < f2bi_whole_steps(k); j++) dst[j] = 0;
@@ -186,7 +188,7 @@ void KERNEL(f2bi_gemm_pack)(elem *packed, const f2b_gemm_term *term, int64_t fir
 {
     for (int64_t j = 0; j < n; j += NR)
         KERNEL(f2bi_gemm_pack_panel)(packed + j * f2bi_whole_steps(term->k), term, first + j,
-                                     n - j < NR ? n - j : NR);
+                                     n - j < NR ? n - j : NR, 0, term->k);
 }
 
 int64_t KERNEL(f2bi_gemm_packed_elements)(int64_t k, int64_t N)

@@ -135,9 +135,9 @@ static f2b_status weight_gradients(f2b_node *n, int i, const T *x, int64_t M, in
     return f2bi_gemm(n->dtype, O, I, &term, 1, (f2b_gemm_out){ dw, F2B_REAL_DTYPE, I, 1, 1, NULL, 0 });
 }
 
-/* dh [M,R] = scale * dy B, and dB [O,r] += scale * dy^T h. dB is computed as its transpose, so that
- * the wide operand dy is read in place. */
-static f2b_status lora_b_gradients(f2b_node *n, real *dh, int64_t M, int64_t R)
+/* dh [M,R] = scale * dy B, in bf16 rounded as the products that read it would; and dB [O,r] += scale *
+ * dy^T h, computed as its transpose: few rows, so that each part of dy is packed where it is used. */
+static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
 {
     const linear_attr *attr = n->attr;
     const T *h = n->saved[0];
@@ -149,7 +149,7 @@ static f2b_status lora_b_gradients(f2b_node *n, real *dh, int64_t M, int64_t R)
         const f2b_gemm_term to_h = { dy, F2B_KERNEL_DTYPE, O, 1, b->data, b->dtype, r, 1, O,
                                      attr->scale };
         F2B_TRY(f2bi_gemm(n->dtype, M, r, &to_h, 1,
-                          (f2b_gemm_out){ dh, F2B_REAL_DTYPE, R, 1, 0, NULL, 0 }));
+                          (f2b_gemm_out){ dh, F2B_KERNEL_DTYPE, R, 1, 0, NULL, 0 }));
         real *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
         if (db != NULL) {
             const f2b_gemm_term to_b = { h, F2B_KERNEL_DTYPE, 1, R, dy, F2B_KERNEL_DTYPE, O, 1, M,
@@ -163,7 +163,7 @@ static f2b_status lora_b_gradients(f2b_node *n, real *dh, int64_t M, int64_t R)
 }
 
 /* dA_i [r,I] += dh_i^T dropout(x): one product for the group, then added to each. */
-static f2b_status lora_a_gradients(f2b_node *n, const real *dh, T *space, real *da, int64_t M,
+static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, real *da, int64_t M,
                                    int64_t I, int64_t R)
 {
     const linear_attr *attr = n->attr;
@@ -171,7 +171,7 @@ static f2b_status lora_a_gradients(f2b_node *n, const real *dh, T *space, real *
     for (int i = 0; i < attr->n; i++) wanted |= n->wants >> linear_slot(i, LINEAR_A) & 1;
     if (!wanted) return F2B_OK;
     const T *xd = dropped(attr, n->in[LINEAR_X]->data, space, M, I);
-    const f2b_gemm_term term = { dh, F2B_REAL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
+    const f2b_gemm_term term = { dh, F2B_KERNEL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
     F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, (f2b_gemm_out){ da, F2B_REAL_DTYPE, I, 1, 0, NULL, 0 }));
     for (int i = 0; i < attr->n; i++) {
         const int64_t count = rank_of(n, i) * I;
@@ -183,7 +183,7 @@ static f2b_status lora_a_gradients(f2b_node *n, const real *dh, T *space, real *
 }
 
 /* dx += sum of dy_i W_i + mask * (dh A), all in one pass over dx where there is no mask. */
-static f2b_status input_gradient(f2b_node *n, const real *dh, const real *a, T *dxd, int64_t M,
+static f2b_status input_gradient(f2b_node *n, const T *dh, const real *a, T *dxd, int64_t M,
                                  int64_t I, int64_t R)
 {
     const linear_attr *attr = n->attr;
@@ -198,7 +198,7 @@ static f2b_status input_gradient(f2b_node *n, const real *dh, const real *a, T *
         terms[n_terms++] = (f2b_gemm_term){ n->out[i]->grad, F2B_KERNEL_DTYPE, O, 1,
                                             w->data, w->dtype, I, 1, O, 1.0 };
     }
-    const f2b_gemm_term lora = { dh, F2B_REAL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
+    const f2b_gemm_term lora = { dh, F2B_KERNEL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
     if (R > 0 && !attr->has_dropout) terms[n_terms++] = lora;
     F2B_TRY(f2bi_gemm(n->dtype, M, I, terms, n_terms,
                       (f2b_gemm_out){ dx, F2B_KERNEL_DTYPE, I, 1, fresh ? 0 : 1, NULL, 0 }));
@@ -221,11 +221,11 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
     if (R == 0) return input_gradient(n, NULL, NULL, NULL, M, I, 0);
 
     const int64_t stack = R * I, drop = attr->has_dropout ? M * I : 0;
-    char *scratch = f2b_alloc_host((size_t)(M * R + 2 * stack) * sizeof(real) +
-                                   (size_t)drop * sizeof(T), F2B_TAG_SCRATCH);
+    char *scratch = f2b_alloc_host((size_t)(2 * stack) * sizeof(real) +
+                                   (size_t)(M * R + drop) * sizeof(T), F2B_TAG_SCRATCH);
     if (scratch == NULL) return F2B_ERR_MEMORY;
-    real *dh = (real *)scratch, *a = dh + M * R, *da = a + stack;
-    T *xd = (T *)(da + stack);
+    real *a = (real *)scratch, *da = a + stack;
+    T *dh = (T *)(da + stack), *xd = dh + M * R;
     stack_a(n, a);
     f2b_status status = lora_b_gradients(n, dh, M, R);
     if (status == F2B_OK) status = lora_a_gradients(n, dh, xd, da, M, I, R);
