@@ -61,14 +61,13 @@ static char *settings_text(const f2b_feature_cache *cache)
     const bool named = cache->shape.type == F2B_BF16 && m->device.kind == F2B_CPU;
     const char *products = named ? f2b_products_name(f2b_cpu_products()) : "";
     return f2b_sprintf(F2B_TAG_OTHER, "layers %lld of %lld, heads %lld, eps %.17g, activation %d, cls %d, "
-                       "rows %lld, width %lld, %s on %s%s%s, images %d %s mean %.9g %.9g %.9g std %.9g %.9g "
+                       "rows %lld, width %lld, %s on %s%s%s, images by %s %d %s mean %.9g %.9g %.9g std %.9g %.9g "
                        "%.9g background %d %d %d",
                        (long long)m->config.feature_layer, (long long)v->layers, (long long)v->heads,
                        v->layer_norm_eps, (int)v->activation, m->config.keep_cls,
                        (long long)cache->shape.rows, (long long)cache->shape.width,
-                       f2b_dtype_name(cache->shape.type), m->device.kind == F2B_CPU ? "cpu" : "cuda", products[0] != '\0' ? ", products " : "",
-                       products,
-                       i->size, cache->options.aspect == F2B_IMAGE_CROP ? "crop" : "pad",
+                       f2b_dtype_name(cache->shape.type), m->device.kind == F2B_CPU ? "cpu" : "cuda",
+                       named ? ", products " : "", products, F2B_IMAGE_DECODERS, i->size, cache->options.aspect == F2B_IMAGE_CROP ? "crop" : "pad",
                        (double)i->mean[0], (double)i->mean[1], (double)i->mean[2], (double)i->std[0],
                        (double)i->std[1], (double)i->std[2], i->background[0], i->background[1],
                        i->background[2]);

@@ -22,6 +22,10 @@ enum {
     F2B_IMAGE_MAX_SIZE = 4096,              /* S, the side of a prepared image */
 };
 
+/** Who turns files into pixels, for whatever keeps results made of them (train/feature_cache.h): another
+ *  decoder gives other pixels, so a change of decoder changes this text. */
+#define F2B_IMAGE_DECODERS "libjpeg-turbo, stb_image, own netpbm"
+
 /** A decoded picture. {0} is an empty one. */
 typedef struct f2b_image {
     int64_t width, height;
