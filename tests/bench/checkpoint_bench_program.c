@@ -47,7 +47,7 @@ static f2b_status write_raw(const char *path, const float *data, int64_t bytes)
 static f2b_status run(const char *folder, const float *data, int64_t columns, int rounds)
 {
     static f2b_state_tensor tensors[TENSORS];
-    static char names[TENSORS][32];
+    static char names[TENSORS][48];
     const int64_t each = ROWS * columns;
     for (int64_t i = 0; i < TENSORS; i++) {
         const float *p = data + i * 3 * each;
