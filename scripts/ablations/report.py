@@ -73,6 +73,8 @@ def mean_spread(triples, i):
 def cells(triples):
     if not triples:
         return ["not run"] * 3
+    if len(triples) == 1:
+        return ["%.1f" % value for value in triples[0]]
     return ["%.1f ± %.1f" % mean_spread(triples, i) for i in range(3)]
 
 
