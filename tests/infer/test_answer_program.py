@@ -163,7 +163,9 @@ class Terminal:
     def __init__(self, *args):
         self.main, terminal = pty.openpty()
         self.program = subprocess.Popen([str(a) for a in args], stdin=terminal, stdout=terminal,
-                                        stderr=terminal, start_new_session=True)
+                                        stderr=terminal, start_new_session=True,
+                                        # A suite that runs in the background ignores Ctrl-C.
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         os.close(terminal)
         self.shown = b""
 
