@@ -137,6 +137,7 @@ static void pass(const f2bi_world *w, const f2bi_setting *s, f2b_tape *tape,
     }
     for (int use = 0; use < (s->uses > 0 ? s->uses : 1); use++) {
         r->n_out = w->c->build(tape, s->dtype, in, w->c->context, out);
+        if (r->n_out == 0 && s->may_lack_kernel && f2b_last_status() == F2B_ERR_UNSUPPORTED) return;
         if (r->n_out == 0) fail_msg("%s: %s", w->c->name, f2b_last_error());
         for (int o = 0; o < r->n_out; o++) {
             if (use == 0) take(&r->out[o], out[o], out[o]->data);
