@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "autograd/core/profile.h"
 
@@ -15,6 +14,18 @@ void f2b_train_note(void *user, const char *text)
     f2b_train_view *view = user;
     pthread_mutex_lock(&view->lock);
     f2b_progress_note(view->progress, "%s", text);
+    pthread_mutex_unlock(&view->lock);
+}
+
+void f2b_train_progress(void *user, int64_t step, int64_t steps, const f2b_step_progress *at)
+{
+    f2b_train_view *view = user;
+    pthread_mutex_lock(&view->lock);
+    f2b_progress_show(view->progress, false,
+                      "step %lld/%lld | micro-batch %lld/%lld | %s %lld/%lld | %s in use",
+                      (long long)step, (long long)steps, (long long)at->micro_batch + 1,
+                      (long long)at->micro_batches, at->pass, (long long)at->done, (long long)at->of,
+                      f2b_format_bytes(f2b_bytes_in_use(F2B_TAG_COUNT)).text);
     pthread_mutex_unlock(&view->lock);
 }
 
@@ -91,6 +102,7 @@ static bool ratio_warning(const f2b_session *s, char *text, size_t size)
 void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
 {
     const f2b_text_config *t = &s->model->config.text;
+    char text[512];
     f2b_progress_note(progress, "model %s: %lld layers of %lld, %lld image tokens, %lld trained "
                       "numbers in %lld tensors", s->config->model.path, (long long)t->layers,
                       (long long)t->hidden, (long long)f2b_image_tokens(&s->model->config),
@@ -100,24 +112,20 @@ void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
         f2b_progress_note(progress, "data %s: %lld records", f2b_source_name(source),
                           (long long)f2b_source_count(source));
     }
-    f2b_progress_note(progress, "run %s: %lld steps, about %s of memory", s->config->run.dir,
-                      (long long)s->steps, f2b_format_bytes(s->memory.total).text);
-    char warning[512];
-    if (ratio_warning(s, warning, sizeof warning)) f2b_progress_note(progress, "%s", warning);
+    f2b_progress_note(progress, "run %s: %lld steps, %s of memory and %s of mapped weights, %lld "
+                      "layers computed again", s->config->run.dir, (long long)s->steps,
+                      f2b_format_bytes(s->memory.peak[F2B_TAG_COUNT]).text,
+                      f2b_format_bytes(s->memory.mapped).text,
+                      (long long)s->memory.checkpoint_layers);
+    if (f2b_train_memory_warning(s, text, sizeof text)) f2b_progress_note(progress, "%s", text);
+    if (ratio_warning(s, text, sizeof text)) f2b_progress_note(progress, "%s", text);
 }
 
 void f2b_train_summary(const f2b_train_view *view, const f2b_session *s, f2b_status status)
 {
     f2b_progress *progress = view->progress;
-    struct rusage usage;
     if (view->first_step == 0 && status != F2B_OK) return;
-    getrusage(RUSAGE_SELF, &usage);
-    for (int tag = 0; tag < F2B_TAG_COUNT; tag++)
-        if (f2b_bytes_peak((f2b_tag)tag) >= 1 << 20)
-            f2b_progress_note(progress, "peak %-20s %s", f2b_tag_name((f2b_tag)tag),
-                              f2b_format_bytes(f2b_bytes_peak((f2b_tag)tag)).text);
-    f2b_progress_note(progress, "peak resident             %s",
-                      f2b_format_bytes((int64_t)usage.ru_maxrss * 1024).text);
+    f2b_train_memory_fact(progress);
     if (status == F2B_OK)
         f2b_progress_note(progress, "done: %lld steps, checkpoints in %s/checkpoints",
                           (long long)s->steps, s->config->run.dir);
@@ -142,26 +150,6 @@ void f2b_train_profile(FILE *out)
 }
 
 /* ---- --check ---- */
-
-static void print_memory(const f2b_session *s)
-{
-    const f2b_memory_plan *p = &s->memory;
-    const struct { const char *name; int64_t bytes; } rows[] = {
-        { f2b_tag_name(F2B_TAG_WEIGHTS), p->weights },
-        { f2b_tag_name(F2B_TAG_PARAMETERS), p->parameters },
-        { f2b_tag_name(F2B_TAG_GRADIENTS), p->gradients },
-        { f2b_tag_name(F2B_TAG_OPTIMIZER), p->optimizer },
-        { f2b_tag_name(F2B_TAG_ACTIVATIONS), p->activations },
-        { f2b_tag_name(F2B_TAG_SCRATCH), p->scratch },
-        { "total", p->total },
-        { "mapped files", p->mapped },
-    };
-    printf("\n# memory (estimate)\n");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        printf("#   %-22s %s\n", rows[i].name, f2b_format_bytes(rows[i].bytes).text);
-    printf("#   activation checkpointing: %s; available now: %s\n",
-           p->checkpoint_layers ? "layer" : "none", f2b_format_bytes(f2b_memory_available()).text);
-}
 
 static f2b_status print_features(const f2b_session *s)
 {
@@ -237,7 +225,7 @@ f2b_status f2b_train_check(f2b_session *s, f2b_train_view *view)
     fputs(yaml, stdout);
     f2b_free(yaml);
     print_data(s);
-    print_memory(s);
+    f2b_train_print_memory(s);
     F2B_TRY(print_features(s));
     printf("\n# first batches\n");
     bool seen[F2B_BATCH_KINDS] = { false };
@@ -247,5 +235,5 @@ f2b_status f2b_train_check(f2b_session *s, f2b_train_view *view)
         seen[kind] = true;
         F2B_TRY(print_batch(s, step));
     }
-    return F2B_OK;
+    return f2b_memory_plan_check(&s->memory);
 }

@@ -20,6 +20,9 @@ typedef struct f2b_train_view {
 
 /** The callbacks note and step. */
 void f2b_train_note(void *view, const char *text);
+/** Where a step is, on the progress line. */
+void f2b_train_progress(void *user, int64_t step, int64_t steps, const f2b_step_progress *at);
+
 void f2b_train_step(void *view, const f2b_metrics_row *row, int64_t steps);
 
 /** Before the first step: model, data and steps in a few lines; after the last, if there was one:
@@ -33,5 +36,11 @@ f2b_status f2b_train_check(f2b_session *session, f2b_train_view *view) F2B_MUST_
 
 /** --profile: a row per op and direction. */
 void f2b_train_profile(FILE *out);
+
+/** Memory (train_memory.c): the plan as --check prints it; what it says is worth a warning, false
+ *  where nothing is; what it was in the end. */
+void f2b_train_print_memory(const f2b_session *session);
+bool f2b_train_memory_warning(const f2b_session *session, char *text, size_t size);
+void f2b_train_memory_fact(f2b_progress *progress);
 
 #endif

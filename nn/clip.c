@@ -222,7 +222,9 @@ f2b_tensor *f2b_clip_forward(f2b_tape *tape, const f2b_clip *m, f2b_tensor *imag
     f2b_tape_release_since(tape, mark, &x, 1);
     for (; run.layer < m->feature_layers; run.layer++) {
         f2b_tensor *y = NULL;
-        const f2b_status status = pass->checkpoint
+        if (pass->watch.tell != NULL)
+            pass->watch.tell(pass->watch.user, run.layer, m->feature_layers);
+        const f2b_status status = run.layer < pass->checkpoint
             ? f2b_tape_segment(tape, layer_body, &run, sizeof run, &x, 1, &y, 1)
             : layer_body(tape, &run, &x, &y);
         if (status != F2B_OK) return NULL;

@@ -32,7 +32,8 @@ void f2b_clip_free(f2b_clip *model);
 typedef struct f2b_clip_pass {
     f2b_dtype act;              /* activation type */
     f2b_tensor *summary;        /* [K, hidden] appended after the patches without position, or NULL */
-    bool checkpoint;
+    int64_t checkpoint;         /* this many first layers are computed again in backward */
+    f2b_layer_watch watch;
     double lora_scale;
     f2b_pass_dropout dropout;
     const uint64_t *image_keys; /* [n] names of the images within the step, for dropout */

@@ -1,4 +1,4 @@
-/* See llama.h. A layer is one segment body, so that checkpointing is a flag of the pass. */
+/* See llama.h. A layer is one segment body, so that checkpointing is a setting of the pass. */
 #include "nn/llama.h"
 
 #include <math.h>
@@ -197,7 +197,8 @@ f2b_tensor *f2b_llama_forward(f2b_tape *tape, const f2b_llama *m, f2b_tensor *x,
     for (int64_t i = 0; i < m->config.layers; i++) {
         const layer_context context = { m, pass, i };
         f2b_tensor *y = NULL;
-        const f2b_status status = pass->checkpoint
+        if (pass->watch.tell != NULL) pass->watch.tell(pass->watch.user, i, m->config.layers);
+        const f2b_status status = i < pass->checkpoint
             ? f2b_tape_segment(tape, layer_body, &context, sizeof context, &x, 1, &y, 1)
             : layer_body(tape, &context, &x, &y);
         if (status != F2B_OK) return NULL;
@@ -208,20 +209,4 @@ f2b_tensor *f2b_llama_forward(f2b_tape *tape, const f2b_llama *m, f2b_tensor *x,
     f2b_tensor *y = f2b_rms_norm(tape, x, m->norm, m->config.rms_eps);
     f2b_tape_release(x);
     return y;
-}
-
-/* What backward reads of one layer: inputs of norms, q, k, v, o of attention, gate, up and their
- * product, and the LoRA's inner rows; see each op's contract. */
-int64_t f2b_llama_saved_bytes_per_row(const f2b_llama *m, f2b_stage stage, int64_t act)
-{
-    const f2b_text_config *c = &m->config;
-    const int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const f2b_llama_layer *l = &m->layers[0];
-    const f2b_adapted_linear *all[] = { &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down };
-    int64_t rank = 0;
-    for (int i = 0; i < 7; i++) {
-        const f2b_tensor *a = f2b_adapted_linear_at(all[i], stage).lora_a;
-        if (a != NULL) rank += a->shape[0];
-    }
-    return act * (4 * c->hidden + 2 * q + 2 * kv + 3 * c->intermediate + rank) + 4 * c->heads;
 }

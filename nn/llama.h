@@ -48,13 +48,20 @@ typedef struct f2b_kv_cache {
     f2b_tensor **k, **v;        /* [layers] of [slots * capacity, kv_heads * head_dim] */
 } f2b_kv_cache;
 
+/** Told before each layer of a forward pass, from 0, of how many; NULL: nobody. */
+typedef struct f2b_layer_watch {
+    void (*tell)(void *user, int64_t layer, int64_t layers);
+    void *user;
+} f2b_layer_watch;
+
 /** One pass through the layers. Everything it points to must stay until backward has run. */
 typedef struct f2b_pass {
     f2b_stage stage;
     const f2b_row_set *rows;    /* of x */
     const f2b_row_set *wanted;  /* what the last layer computes */
     bool final_norm;
-    bool checkpoint;            /* recompute each layer in backward */
+    int64_t checkpoint;         /* this many first layers are computed again in backward */
+    f2b_layer_watch watch;
     double lora_scale;          /* alpha / r */
     f2b_pass_dropout dropout;
     f2b_dropout_pass place;     /* which pass it is, for dropout */
@@ -65,9 +72,5 @@ typedef struct f2b_pass {
 /** x [rows, d] through all layers -> [wanted rows, d], after the final norm if asked. */
 f2b_tensor *f2b_llama_forward(f2b_tape *tape, const f2b_llama *model, f2b_tensor *x,
                               const f2b_pass *pass);
-
-/** Bytes that one layer keeps for backward per row, and what it needs at once per row while it runs:
- *  for memory planning. `act` is the size of an activation element. */
-int64_t f2b_llama_saved_bytes_per_row(const f2b_llama *model, f2b_stage stage, int64_t act);
 
 #endif

@@ -13,7 +13,8 @@ f2b_tensor *f2b_pass_features(f2b_tape *tape, const f2b_model *m, const float *p
                        "the model has no vision tower, but the data have images; give model.vision_path");
     const int64_t S = m->config.vision.image_size;
     frame->tower = (f2b_clip_pass){
-        .act = m->compute, .checkpoint = s->checkpoint, .dropout = s->dropout, .image_keys = keys,
+        .act = m->compute, .checkpoint = s->checkpoint, .watch = s->watch, .dropout = s->dropout,
+        .image_keys = keys,
         .lora_scale = f2b_model_lora_scale(m),
         .summary = m->method.forward == F2B_FORWARD_SINGLE ? m->summary_tokens : NULL,
     };
@@ -63,8 +64,8 @@ static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *
     if (f2b_pack_build(tape, items, n, &options, &frame->pack) != F2B_OK) return NULL;
     frame->pass = (f2b_pass){
         .stage = stage, .rows = &frame->pack.all, .wanted = &frame->pack.wanted,
-        .final_norm = final_norm, .checkpoint = s->checkpoint, .dropout = s->dropout,
-        .lora_scale = f2b_model_lora_scale(m),
+        .final_norm = final_norm, .checkpoint = s->checkpoint, .watch = s->watch,
+        .dropout = s->dropout, .lora_scale = f2b_model_lora_scale(m),
         .place = place,
     };
     f2b_tensor *x = f2b_pass_input(tape, m, &frame->pack, images);

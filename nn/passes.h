@@ -11,7 +11,9 @@
 
 /** How passes run in one step. */
 typedef struct f2b_pass_settings {
-    bool checkpoint;                    /* recompute layers in backward */
+    int64_t checkpoint;                 /* the first so many layers of the language model, and of a
+                                         * trained tower, are computed again in backward */
+    f2b_layer_watch watch;
     f2b_pass_dropout dropout;           /* p 0 outside training */
 } f2b_pass_settings;
 

@@ -5,13 +5,17 @@
 
 #include "autograd/ops/contrastive/contrastive.h"
 #include "autograd/ops/rows/rows.h"
+#include "autograd/ops/space.h"
+
+typedef enum step_mode { RUN, EVALUATE, REHEARSE } step_mode;
 
 typedef struct stepper {
     f2b_model *model;
     const f2b_step_input *in;
     f2b_step_result *result;
     f2b_tape *tape;
-    bool train;
+    bool train, rehearse;
+    f2b_step_progress at;
     int64_t *first;             /* [chunks + 1] sample numbers */
     int64_t *owner;             /* [n] the first sample of the batch with which pass 1 is shared */
     int64_t chunks;
@@ -99,6 +103,7 @@ static f2b_status plan(stepper *s)
             more = sample_rows(s, &s->in->samples[i], false);
         }
         rows += more;
+        if (rows > s->result->most_rows) s->result->most_rows = rows;
     }
     s->first[++s->chunks] = s->in->n;
     return F2B_OK;
@@ -120,6 +125,21 @@ static f2b_status check(const stepper *s)
     if (in->n == 0 || (in->autoregressive && s->result->labelled == 0))
         return f2b_fail(F2B_ERR_DATA, "a batch has no %s", in->n == 0 ? "samples" : "labelled token");
     return F2B_OK;
+}
+
+/* ---- Where it is ---- */
+
+static void tell(void *user, int64_t done, int64_t of)
+{
+    stepper *s = user;
+    s->at.done = done, s->at.of = of;
+    s->in->progress(s->in->context, &s->at);
+}
+
+static f2b_status backward(stepper *s)
+{
+    s->at.pass = "backward";
+    return f2b_tape_backward(s->tape);
 }
 
 /* ---- A chunk's passes ---- */
@@ -164,7 +184,7 @@ static f2b_status chunk_sequences(const stepper *s, chunk *c, bool answers)
     return F2B_OK;
 }
 
-static f2b_status chunk_images(const stepper *s, chunk *c, f2b_tensor **rows)
+static f2b_status chunk_images(stepper *s, chunk *c, f2b_tensor **rows)
 {
     *rows = NULL;
     if (c->images == 0) return F2B_OK;
@@ -173,10 +193,13 @@ static f2b_status chunk_images(const stepper *s, chunk *c, f2b_tensor **rows)
         return *rows != NULL ? F2B_OK : f2b_last_status();
     }
     const int64_t S = s->model->config.vision.image_size, size = 3 * S * S;
-    float *pixels = f2b_alloc_host((size_t)(c->images * size) * sizeof *pixels, F2B_TAG_IMAGES);
+    const size_t bytes = (size_t)(c->images * size) * sizeof(float);
+    float *pixels = s->rehearse ? f2b_alloc_counted(bytes, F2B_TAG_IMAGES)
+                                : f2b_alloc_host(bytes, F2B_TAG_IMAGES);
     if (pixels == NULL) return F2B_ERR_MEMORY;
     f2b_status status = F2B_OK;
-    for (int64_t k = 0; k < c->images && status == F2B_OK; k++)
+    s->at.pass = "images";
+    for (int64_t k = 0; !s->rehearse && k < c->images && status == F2B_OK; k++)
         status = s->in->image(s->in->context, c->shown[k], pixels + k * size);
     if (status == F2B_OK)
         *rows = f2b_pass_images(s->tape, s->model, pixels, c->images, c->image_keys,
@@ -210,12 +233,14 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
     F2B_TRY(chunk_images(s, c, &images));
     if (m->method.forward == F2B_FORWARD_DOUBLE && c->n_prompts > 0) {
         f2b_tensor *rows = images;
+        s->at.pass = "pass 1";
         images = f2b_pass_compress(s->tape, m, c->prompts, c->n_prompts, rows, settings, &c->compress);
         if (images == NULL) return f2b_last_status();
         f2b_tape_release(rows);
         s->result->tokens += c->compress.pack.rows;
     }
     if (s->in->contrastive) {
+        s->at.pass = "pass 1";
         c->embeddings = f2b_pass_embeddings(s->tape, m, images, c->prompts, c->n_prompts, images,
                                             settings, &c->embed);
         c->embeddings = embeddings_of_samples(s->tape, c, c->embeddings);
@@ -224,6 +249,7 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         s->result->tokens += c->embed.pack.rows;
     }
     if (!answers) return F2B_OK;
+    s->at.pass = "pass 2";
     c->loss_ar = f2b_pass_generate(s->tape, m, c->answers, c->n_answers, images, settings, &c->generate);
     if (c->loss_ar == NULL) return f2b_last_status();
     f2b_tape_keep(c->loss_ar);
@@ -272,7 +298,8 @@ static f2b_status cache_embeddings(stepper *s)
         chunk c = { .first = s->first[i], .n = s->first[i + 1] - s->first[i] };
         f2b_tape_set_recording(s->tape, false);
         f2b_status status = chunk_forward(s, &c, false);
-        if (status == F2B_OK) {
+        s->at.micro_batch++;
+        if (status == F2B_OK && !s->rehearse) {
             const size_t row = row_bytes(c.embeddings), bytes = (size_t)c.n * row;
             memcpy((char *)s->ev->data + (size_t)c.first * row, c.embeddings->data, bytes);
             memcpy((char *)s->et->data + (size_t)c.first * row,
@@ -286,7 +313,7 @@ static f2b_status cache_embeddings(stepper *s)
             return f2b_fail(F2B_ERR_STOPPED, "stopped between micro-batches");
     }
     F2B_TRY(contrastive(s, s->ev, s->et));
-    const f2b_status status = s->train ? f2b_tape_backward(s->tape) : F2B_OK;
+    const f2b_status status = s->train ? backward(s) : F2B_OK;
     f2b_tape_reset(s->tape);
     return status;
 }
@@ -295,6 +322,7 @@ static f2b_status cache_embeddings(stepper *s)
 static f2b_status seed_from_cache(stepper *s, chunk *c)
 {
     const size_t row = row_bytes(c->embeddings), bytes = (size_t)c->n * row;
+    if (s->rehearse) return f2b_tape_seed_from(s->tape, c->embeddings, NULL);
     char *grad = f2b_alloc_host(2 * bytes, F2B_TAG_SCRATCH);
     if (grad == NULL) return F2B_ERR_MEMORY;
     memcpy(grad, (const char *)s->ev->grad + (size_t)c->first * row, bytes);
@@ -322,7 +350,7 @@ static f2b_status chunk_losses(stepper *s, chunk *c)
         s->result->loss_ar += scalar(c->loss_ar) / labels;
         if (s->train) F2B_TRY(f2b_tape_seed(s->tape, c->loss_ar, 1.0 / labels));
     }
-    return s->train ? f2b_tape_backward(s->tape) : F2B_OK;
+    return s->train ? backward(s) : F2B_OK;
 }
 
 static f2b_status run(stepper *s)
@@ -330,8 +358,10 @@ static f2b_status run(stepper *s)
     F2B_TRY(check(s));
     F2B_TRY(find_owners(s));
     F2B_TRY(plan(s));
+    const bool cached = s->in->contrastive && s->chunks > 1;
     s->result->micro_batches = s->chunks;
-    if (s->in->contrastive && s->chunks > 1) F2B_TRY(cache_embeddings(s));
+    s->at.micro_batches = cached ? 2 * s->chunks : s->chunks;
+    if (cached) F2B_TRY(cache_embeddings(s));
     if (!s->train && s->ev != NULL && !s->in->autoregressive) return F2B_OK;
     s->result->tokens = 0;      /* GradCache's chunks come again: their rows count once */
     for (int64_t i = 0; i < s->chunks; i++) {
@@ -342,18 +372,26 @@ static f2b_status run(stepper *s)
         f2b_tape_reset(s->tape);
         chunk_free(&c);
         F2B_TRY(status);
+        s->at.micro_batch++;
     }
     return F2B_OK;
 }
 
 static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b_step_result *result,
-                              bool train)
+                              step_mode mode)
 {
     *result = (f2b_step_result){ 0 };
-    stepper s = { .model = model, .in = input, .result = result, .train = train,
-                  .tape = f2b_tape_new(model->device) };
+    f2b_step_input in = *input;
+    if (mode == EVALUATE) in.settings.dropout.p = 0;
+    stepper s = { .model = model, .in = &in, .result = result, .train = mode != EVALUATE,
+                  .rehearse = mode == REHEARSE, .tape = f2b_tape_new(model->device) };
     if (s.tape == NULL) return F2B_ERR_MEMORY;
-    f2b_tape_set_recording(s.tape, train);
+    if (in.progress != NULL) {
+        in.settings.watch = (f2b_layer_watch){ tell, &s };
+        f2b_tape_watch_backward(s.tape, tell, &s);
+    }
+    if (s.rehearse) f2b_tape_rehearse(s.tape, f2b_op_space);
+    f2b_tape_set_recording(s.tape, s.train);
     const f2b_status status = run(&s);
     f2b_tape_free(s.tape);
     f2b_tensor_free(s.ev);
@@ -365,12 +403,27 @@ static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b
 
 f2b_status f2b_step_run(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
 {
-    return run_on_tape(model, input, result, true);
+    return run_on_tape(model, input, result, RUN);
 }
 
 f2b_status f2b_step_evaluate(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
 {
-    f2b_step_input quiet = *input;
-    quiet.settings.dropout.p = 0;
-    return run_on_tape(model, &quiet, result, false);
+    return run_on_tape(model, input, result, EVALUATE);
+}
+
+/* Gradients that parameters get on the way are only counted: they go before anybody reads them. */
+f2b_status f2b_step_rehearse(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
+{
+    const f2b_parameters *p = &model->parameters;
+    bool *had = f2b_calloc((size_t)p->n + 1, sizeof *had, F2B_TAG_OTHER);
+    if (had == NULL) return F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < p->n; i++) had[i] = p->items[i].tensor->grad != NULL;
+    const f2b_status status = run_on_tape(model, input, result, REHEARSE);
+    for (int64_t i = 0; i < p->n; i++) {
+        if (had[i]) continue;
+        f2b_free(p->items[i].tensor->grad);
+        p->items[i].tensor->grad = NULL;
+    }
+    f2b_free(had);
+    return status;
 }

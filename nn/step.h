@@ -28,6 +28,14 @@ typedef struct f2b_step_sample {
                                    one micro-batch. 0: shares with none */
 } f2b_step_sample;
 
+/** Where a step is: in which pass of which micro-batch (from 0; GradCache goes through them twice),
+ *  and how much of that pass is done. */
+typedef struct f2b_step_progress {
+    const char *pass;                   /* "images", "pass 1", "pass 2", "backward" */
+    int64_t done, of;                   /* layers; of backward, whatever was recorded */
+    int64_t micro_batch, micro_batches;
+} f2b_step_progress;
+
 typedef struct f2b_step_input {
     bool autoregressive, contrastive;   /* which losses apply to this batch */
     int64_t n;
@@ -42,6 +50,8 @@ typedef struct f2b_step_input {
     void (*store_features)(void *context, int64_t sample, const void *rows);
     /** Asked between micro-batches; true stops the step with F2B_ERR_STOPPED. NULL: never. */
     bool (*stop)(void *context);
+    /** Told at each layer where the step is; NULL: nobody. */
+    void (*progress)(void *context, const f2b_step_progress *progress);
     void *context;
     int64_t micro_batch_tokens;         /* rows of both passes in one micro-batch, at most (at least one sample) */
     f2b_pass_settings settings;
@@ -52,6 +62,7 @@ typedef struct f2b_step_result {
     int64_t tokens;                     /* rows that went through the language model, forward */
     int64_t labelled;                   /* labelled tokens */
     int64_t micro_batches;
+    int64_t most_rows;                  /* of one micro-batch, all passes */
 } f2b_step_result;
 
 /**
@@ -60,6 +71,14 @@ typedef struct f2b_step_result {
  *         caption in a contrastive batch; F2B_ERR_STOPPED; F2B_ERR_MEMORY. Gradients are then partial.
  */
 f2b_status f2b_step_run(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
+    F2B_MUST_USE;
+
+/**
+ * The step without its arithmetic, to find what it will take: what a ledger (core/alloc.h) counts
+ * meanwhile is what f2b_step_run would allocate, gradients of parameters too where they have none. Images
+ * are not asked for, and nothing is left behind.
+ */
+f2b_status f2b_step_rehearse(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
     F2B_MUST_USE;
 
 /** The loss alone, without gradients, dropout off. */

@@ -97,6 +97,7 @@ typedef struct f2b_config {
         f2b_precision precision;
         int64_t micro_batch_tokens;
         f2b_checkpointing activation_checkpointing;
+        int64_t memory_limit;               /* bytes; 0: what there is */
         int64_t seed;
     } train;
     struct {

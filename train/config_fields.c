@@ -183,7 +183,12 @@ const f2bi_field f2bi_fields[] = {
       "auto|none|layer", .may_change = true,
       .help =
           "Compute layers again in the backward pass instead of keeping their activations: about "
-          "a third more time, much less memory, the same bits. auto goes by the memory there is." },
+          "a third more time, much less memory, the same bits. auto: as few layers as the memory "
+          "(`train.memory_limit`) needs, none where all fit; layer: all." },
+    { "train.memory_limit", F2BI_BYTES, AT(train.memory_limit), "0", .may_change = true,
+      .help = "What the run may take on the host, weights that are used from their files included: "
+              "`20GiB`, `800MiB`. 0: what is there when it starts. A run that needs more does not "
+              "start, and says what it needs; `--check` shows it too." },
     { "train.seed", F2BI_INTEGER, AT(train.seed), "42", .min = 0, .max = BIG,
       .help = "Of initial values, the order of the data, and dropout." },
 

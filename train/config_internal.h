@@ -12,6 +12,7 @@ typedef enum f2bi_field_type {
     F2BI_TEXT,          /* char * */
     F2BI_PATH,          /* char *, made absolute */
     F2BI_INTEGER,       /* int64_t */
+    F2BI_BYTES,         /* int64_t: a number and a unit, "20GiB"; 0 needs none */
     F2BI_NUMBER,        /* double; where `choices` is set, that one word stands for 0 */
     F2BI_SWITCH,        /* bool */
     F2BI_CHOICE,        /* an enum; `choices` in its order */
@@ -84,6 +85,8 @@ bool f2bi_field_equal(const f2b_config *a, const f2b_config *b, const f2bi_field
 
 /** Write a field's value as YAML on one line. */
 void f2bi_field_write(FILE *out, const f2b_config *config, const f2bi_field *field);
+/** Write a size, in the largest unit that has it whole. */
+void f2bi_bytes_write(FILE *out, int64_t bytes);
 /** Write a text as a double-quoted YAML scalar; only what has to be is escaped. */
 void f2bi_text_quote(FILE *out, const char *text);
 /** Whether a plain scalar means null: empty, ~, null, Null, NULL. */

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "autograd/core/alloc.h"
 #include "autograd/core/nearest.h"
@@ -105,6 +106,46 @@ static f2b_status read_number(void *target, const f2bi_field *field, const char 
     return F2B_OK;
 }
 
+static const struct {
+    const char *name;
+    int64_t bytes;
+} units[] = {
+    { "TiB", (int64_t)1 << 40 }, { "GiB", 1 << 30 }, { "MiB", 1 << 20 }, { "KiB", 1 << 10 },
+    { "TB", 1000000000000 }, { "GB", 1000000000 }, { "MB", 1000000 }, { "KB", 1000 }, { "B", 1 },
+};
+enum { UNITS = sizeof units / sizeof *units, BINARY_UNITS = 4 };
+
+static f2b_status read_bytes(int64_t *target, const f2bi_field *field, const char *text,
+                             const f2bi_place *place)
+{
+    char *unit = NULL;
+    const size_t digits = strspn(text, "0123456789.");
+    const double number = digits > 0 ? strtod(text, &unit) : -1;
+    int i = UNITS;
+    if (unit == text + digits) {
+        unit += strspn(unit, " ");
+        for (i = 0; i < UNITS && strcasecmp(unit, units[i].name) != 0; i++) continue;
+        if (*unit == '\0' && number == 0) i = UNITS - 1;
+    }
+    if (i == UNITS)
+        return f2bi_config_fail(place, "%s is a size with its unit, such as 20GiB or 800MiB, or 0; "
+                                "not \"%.100s\"", field->name, text);
+    const double bytes = number * (double)units[i].bytes;
+    if (!(bytes < 9e18))
+        return f2bi_config_fail(place, "%s is too large: %.100s", field->name, text);
+    *target = (int64_t)bytes;
+    return F2B_OK;
+}
+
+void f2bi_bytes_write(FILE *out, int64_t bytes)
+{
+    int i = 0;
+    while (i < BINARY_UNITS && (bytes < units[i].bytes || bytes % units[i].bytes != 0)) i++;
+    if (bytes == 0) fputs("0", out);
+    else if (i < BINARY_UNITS) fprintf(out, "%lld%s", (long long)(bytes / units[i].bytes), units[i].name);
+    else fprintf(out, "%lldB", (long long)bytes);
+}
+
 /*
  * folder + "/" + path, with leading "./" and "../" of path worked off, so that the result reads
  * well. A ".." behind a name stays: the name may be a link.
@@ -161,6 +202,7 @@ static f2b_status read_scalar(f2b_config *config, const f2bi_field *field, const
     case F2BI_PATH: return set_text(target, field, text, place);
     case F2BI_INTEGER:
     case F2BI_NUMBER: return read_number(target, field, text, place);
+    case F2BI_BYTES: return read_bytes(target, field, text, place);
     case F2BI_SWITCH:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
             return f2bi_config_fail(place, "%s is true or false, not \"%.100s\"", field->name,
@@ -317,7 +359,8 @@ void f2bi_field_clear(f2b_config *config, const f2bi_field *field)
         *(char **)target = NULL;
         return;
     case F2BI_SOURCES: free_sources(target); return;
-    case F2BI_INTEGER: *(int64_t *)target = 0; return;
+    case F2BI_INTEGER:
+    case F2BI_BYTES: *(int64_t *)target = 0; return;
     case F2BI_NUMBER: *(double *)target = 0; return;
     case F2BI_SWITCH: *(bool *)target = false; return;
     case F2BI_SUBSET: *(uint32_t *)target = 0; return;
@@ -347,7 +390,8 @@ bool f2bi_field_equal(const f2b_config *a, const f2b_config *b, const f2bi_field
     case F2BI_TEXT:
     case F2BI_PATH: return text_equal(*(char *const *)x, *(char *const *)y);
     case F2BI_SOURCES: return sources_equal(x, y);
-    case F2BI_INTEGER: return *(const int64_t *)x == *(const int64_t *)y;
+    case F2BI_INTEGER:
+    case F2BI_BYTES: return *(const int64_t *)x == *(const int64_t *)y;
     case F2BI_NUMBER: return *(const double *)x == *(const double *)y;
     case F2BI_SWITCH: return *(const bool *)x == *(const bool *)y;
     case F2BI_SUBSET: return *(const uint32_t *)x == *(const uint32_t *)y;

@@ -80,6 +80,7 @@ void f2bi_field_write(FILE *out, const f2b_config *config, const f2bi_field *fie
         if (field->nullable && *(const int64_t *)value == 0) fputs("null", out);
         else fprintf(out, "%lld", (long long)*(const int64_t *)value);
         return;
+    case F2BI_BYTES: f2bi_bytes_write(out, *(const int64_t *)value); return;
     case F2BI_NUMBER:
         if (*(const double *)value == 0 && field->choices != NULL) fputs(field->choices, out);
         else if (*(const double *)value == 0 && field->nullable) fputs("null", out);
@@ -166,6 +167,7 @@ static void write_values(FILE *out, const f2bi_field *field)
         [F2BI_TEXT] = "text",
         [F2BI_PATH] = "path",
         [F2BI_INTEGER] = "whole number",
+        [F2BI_BYTES] = "size with its unit",
         [F2BI_NUMBER] = "number",
         [F2BI_SWITCH] = "`true` or `false`",
         [F2BI_CHOICE] = "one of ",

@@ -1,50 +1,235 @@
-/* See memory_plan.h. The sizes follow from what each op's contract says that it saves. */
+/* See memory_plan.h. */
 #include "train/memory_plan.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static void add_tensors(f2b_memory_plan *p, const f2b_model *m)
+#include "train/step_input.h"
+
+/* Batches of a kind that are rehearsed; among how many steps they are looked for; and how many
+ * batches the loader holds with the one that is trained on. */
+enum { OF_A_KIND = 4, LOOKED_AT = 64, HELD_BATCHES = 3 };
+
+typedef struct planner {
+    f2b_model *model;
+    f2b_dataset *dataset;
+    const f2b_config *config;
+    f2b_memory_plan *plan;
+    f2b_batch *batches[OF_A_KIND * F2B_BATCH_KINDS];
+    int n;
+    f2b_ledger ledgers[OF_A_KIND * F2B_BATCH_KINDS];    /* in which the batches are counted */
+    int64_t base[F2B_TAG_COUNT + 1];    /* what is there without a step */
+} planner;
+
+/* ---- What there is without a step ---- */
+
+static void add(int64_t *bytes, f2b_tag tag, int64_t more)
 {
-    for (int64_t i = 0; i < m->weights.n_frozen; i++) {
-        const f2b_tensor *t = m->weights.frozen[i];
-        *(t->borrowed ? &p->mapped : &p->weights) += (int64_t)f2b_tensor_bytes(t);
+    bytes[tag] += more;
+    bytes[F2B_TAG_COUNT] += more;
+}
+
+/* The batches with their texts, as the run will have them, but without images. */
+static f2b_status read_batches(planner *p, int64_t steps)
+{
+    int of_kind[F2B_BATCH_KINDS] = { 0 };
+    for (int64_t step = 0; step < steps && step < LOOKED_AT; step++) {
+        const f2b_batch_kind kind = f2b_sampler_plan(f2b_dataset_sampler(p->dataset), step).kind;
+        if (of_kind[kind]++ >= OF_A_KIND) continue;
+        f2b_ledger *before = f2b_ledger_use(&p->ledgers[p->n]);
+        p->batches[p->n] = f2b_dataset_outline(p->dataset, step);
+        (void)f2b_ledger_use(before);
+        if (p->batches[p->n] == NULL) return f2b_last_status();
+        p->n++;
     }
+    p->plan->steps = p->n;
+    return F2B_OK;
+}
+
+static int64_t image_bytes(const f2b_batch *batch)
+{
+    int64_t images = 0;
+    f2b_step_sample *samples = f2b_step_samples(batch);
+    for (int64_t i = 0; samples != NULL && i < batch->n; i++) images += samples[i].has_image;
+    f2b_free(samples);
+    return images * 3 * batch->image_size * batch->image_size;
+}
+
+/* The most that consecutive batches take, by what batches of their kinds took. */
+static void add_held_batches(planner *p, int64_t steps)
+{
+    int64_t text[F2B_BATCH_KINDS] = { 0 }, images[F2B_BATCH_KINDS] = { 0 };
+    for (int i = 0; i < p->n; i++) {
+        const f2b_batch_kind kind = p->batches[i]->kind;
+        const int64_t t = p->ledgers[i].in_use[F2B_TAG_DATA], b = image_bytes(p->batches[i]);
+        if (t > text[kind]) text[kind] = t;
+        if (b > images[kind]) images[kind] = b;
+    }
+    const int held = p->config->data.workers > 0 ? HELD_BATCHES : 1;
+    int64_t most_text = 0, most_images = 0;
+    for (int64_t first = 0; first < steps && first < LOOKED_AT; first++) {
+        int64_t t = 0, b = 0;
+        for (int64_t step = first; step < steps && step < first + held; step++) {
+            const f2b_batch_kind kind = f2b_sampler_plan(f2b_dataset_sampler(p->dataset), step).kind;
+            t += text[kind], b += images[kind];
+        }
+        if (t > most_text) most_text = t;
+        if (b > most_images) most_images = b;
+    }
+    for (int k = 0; p->config->run.eval_every > 0 && k < F2B_BATCH_KINDS; k++)
+        most_text += text[k], most_images += images[k];     /* what it is evaluated on */
+    add(p->base, F2B_TAG_DATA, most_text);
+    add(p->base, F2B_TAG_IMAGES, most_images);
+}
+
+static void add_model(planner *p)
+{
+    const f2b_model *m = p->model;
+    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) p->base[tag] = f2b_bytes_in_use((f2b_tag)tag);
     for (int64_t i = 0; i < m->parameters.n; i++)
-        p->parameters += (int64_t)f2b_tensor_bytes(m->parameters.items[i].tensor);
-    p->gradients = p->parameters;
-    p->optimizer = 2 * p->parameters;
+        add(p->base, F2B_TAG_OPTIMIZER,
+            2 * (int64_t)f2b_tensor_bytes(m->parameters.items[i].tensor));
+    for (int64_t i = 0; i < m->weights.n_frozen; i++)
+        if (m->weights.frozen[i]->borrowed)
+            p->plan->mapped += (int64_t)f2b_tensor_bytes(m->weights.frozen[i]);
 }
 
-/* Rows of one micro-batch go through all layers; backward adds about one layer's gradients. */
-static int64_t activation_bytes(const f2b_model *m, int64_t rows, bool checkpoint)
+/* ---- Steps ---- */
+
+/* The rows of a micro-batch, had its samples all the length that they may have. */
+static int64_t rows_at_most(const planner *p, const f2b_batch *batch, const f2b_step_result *seen)
 {
-    const int64_t act = (int64_t)f2b_dtype_size(m->compute), d = m->config.text.hidden;
-    const int64_t layer = f2b_llama_saved_bytes_per_row(m->llama, F2B_STAGE_GENERATION, act);
-    const int64_t layers = m->config.text.layers;
-    const int64_t kept = checkpoint ? layers * d * act + layer : layers * layer;
-    const int64_t running = act * (4 * d + 3 * m->config.text.intermediate);
-    return rows * (kept + running);
+    const f2b_config *c = p->config;
+    int64_t longest = 0;
+    for (int64_t i = 0; i < batch->n; i++) {
+        const int64_t rows = batch->samples[i].conversation.n + batch->samples[i].image_prompt.n +
+                             batch->samples[i].caption_prompt.n;
+        if (rows > longest) longest = rows;
+    }
+    longest += 2 * (f2b_image_tokens(&p->model->config) + c->summary.tokens);
+    if (batch->kind != F2B_BATCH_CAPTION) longest += c->data.max_length;
+    if (batch->kind != F2B_BATCH_CONVERSATION) longest += c->data.max_caption_length;
+    const int64_t room = c->train.micro_batch_tokens > longest ? c->train.micro_batch_tokens : longest;
+    const int64_t all = batch->n * longest < room ? batch->n * longest : room;
+    return all > seen->most_rows ? all : seen->most_rows;
 }
 
-f2b_memory_plan f2b_memory_plan_make(const f2b_model *m, const f2b_config *config,
-                                     int64_t available)
+/* Peaks with n layers computed again. */
+static f2b_status rehearse(planner *p, int64_t n)
 {
-    f2b_memory_plan p = { 0 };
-    add_tensors(&p, m);
-    const int64_t rows = config->train.micro_batch_tokens;
-    const int64_t fixed = p.weights + p.parameters + p.gradients + p.optimizer;
-    p.scratch = ((int64_t)16 << 20) + ((int64_t)8 << 20) + m->config.text.intermediate * 1024 * 4;
-    p.checkpoint_layers =
-        config->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER ||
-        (config->train.activation_checkpointing == F2B_CHECKPOINTING_AUTO &&
-         fixed + p.scratch + activation_bytes(m, rows, false) > available * 7 / 10);
-    p.activations = activation_bytes(m, rows, p.checkpoint_layers);
-    p.total = fixed + p.scratch + p.activations;
-    return p;
+    f2b_memory_plan *plan = p->plan;
+    f2b_ledger ledger = { 0 };
+    f2b_status status = F2B_OK;
+    plan->checkpoint_layers = n;
+    plan->rows = plan->most_rows = 0;
+    for (int i = 0; i < p->n && status == F2B_OK; i++) {
+        f2b_step_result seen;
+        f2b_ledger *before = f2b_ledger_use(&ledger);
+        f2b_step_sample *samples = f2b_step_samples(p->batches[i]);
+        if (samples == NULL) status = F2B_ERR_MEMORY;
+        if (status == F2B_OK) {
+            const f2b_step_input input = f2b_step_input_of(p->config, p->batches[i], samples, n);
+            status = f2b_step_rehearse(p->model, &input, &seen);
+        }
+        f2b_free(samples);
+        (void)f2b_ledger_use(before);
+        if (status != F2B_OK) break;
+        const int64_t most = rows_at_most(p, p->batches[i], &seen);
+        if (seen.most_rows > plan->rows) plan->rows = seen.most_rows;
+        if (most > plan->most_rows) plan->most_rows = most;
+    }
+    F2B_TRY(status);
+    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
+        const int64_t opening = f2b_bytes_peak((f2b_tag)tag);
+        plan->peak[tag] = p->base[tag] + ledger.peak[tag];
+        if (plan->peak[tag] < opening) plan->peak[tag] = opening;
+    }
+    const double by_rows = (double)(ledger.peak[F2B_TAG_ACTIVATIONS] +
+                                    ledger.peak[F2B_TAG_ACT_GRADS]);
+    plan->most = plan->peak[F2B_TAG_COUNT];
+    if (plan->rows > 0)
+        plan->most += (int64_t)(by_rows * ((double)plan->most_rows / (double)plan->rows - 1));
+    return F2B_OK;
 }
 
-/* One number from a small system file, or -1. */
+static bool fits(const f2b_memory_plan *plan)
+{
+    return plan->available == 0 || f2b_memory_held(plan->most) + plan->mapped <= plan->available;
+}
+
+/* The fewest layers with which it fits; all, where it does not. */
+static f2b_status choose_layers(planner *p)
+{
+    int64_t least = 0, enough = p->plan->layers;
+    F2B_TRY(rehearse(p, 0));
+    if (fits(p->plan)) return F2B_OK;
+    while (enough - least > 1) {            /* `least` does not fit */
+        const int64_t middle = (least + enough) / 2;
+        F2B_TRY(rehearse(p, middle));
+        if (fits(p->plan)) enough = middle;
+        else least = middle;
+    }
+    return rehearse(p, enough);
+}
+
+static f2b_status make(planner *p, int64_t steps)
+{
+    f2b_memory_plan *plan = p->plan;
+    plan->layers = p->model->config.text.layers;
+    plan->limited = p->config->train.memory_limit > 0;
+    if (plan->limited) plan->available = p->config->train.memory_limit;
+    else if (p->model->device.kind == F2B_CPU)
+        plan->available = f2b_memory_available() + f2b_bytes_in_use(F2B_TAG_COUNT);
+    add_model(p);
+    F2B_TRY(read_batches(p, steps));
+    add_held_batches(p, steps);
+    switch (p->config->train.activation_checkpointing) {
+    case F2B_CHECKPOINTING_NONE: return rehearse(p, 0);
+    case F2B_CHECKPOINTING_LAYER: return rehearse(p, plan->layers);
+    case F2B_CHECKPOINTING_AUTO: break;
+    }
+    return choose_layers(p);
+}
+
+f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2b_config *config,
+                                int64_t steps, f2b_memory_plan *plan)
+{
+    *plan = (f2b_memory_plan){ 0 };
+    planner *p = f2b_calloc(1, sizeof *p, F2B_TAG_OTHER);
+    if (p == NULL) return F2B_ERR_MEMORY;
+    p->model = model, p->dataset = dataset, p->config = config, p->plan = plan;
+    const f2b_status status = make(p, steps);
+    for (int i = 0; i < p->n; i++) f2b_batch_free(p->batches[i]);
+    f2b_free(p);
+    return status;
+}
+
+/* ---- What there is ---- */
+
+/* What the allocator keeps for reuse is at most a tenth; the program itself takes some MiB. */
+int64_t f2b_memory_held(int64_t bytes)
+{
+    return bytes + bytes / 10 + ((int64_t)24 << 20);
+}
+
+f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan)
+{
+    const int64_t needed = f2b_memory_held(plan->peak[F2B_TAG_COUNT]);
+    const double MiB = 1 << 20;
+    if (plan->available == 0 || needed <= plan->available) return F2B_OK;
+    return f2b_fail(F2B_ERR_MEMORY,
+                    "this run needs %.0f MiB and may take %.0f MiB (%s), with %lld of %lld layers "
+                    "computed again in backward; lower train.micro_batch_tokens%s%s, or take "
+                    "model.weights: nf4 where the weights are the most (--check lists it all)",
+                    (double)needed / MiB, (double)plan->available / MiB,
+                    plan->limited ? "train.memory_limit" : "what there is",
+                    (long long)plan->checkpoint_layers, (long long)plan->layers,
+                    plan->checkpoint_layers < plan->layers
+                        ? ", set train.activation_checkpointing: auto" : "",
+                    plan->limited ? ", raise train.memory_limit" : "");
+}
+
+/* The number behind a word of a small system file, or its first one; -1: none. */
 static int64_t read_number(const char *path, const char *key)
 {
     FILE *f = fopen(path, "r");
@@ -52,11 +237,9 @@ static int64_t read_number(const char *path, const char *key)
     char line[256];
     long long value = -1;
     while (value < 0 && fgets(line, sizeof line, f) != NULL) {
-        if (key == NULL) {
-            if (sscanf(line, "%lld", &value) != 1) break;
-        } else if (strncmp(line, key, strlen(key)) == 0) {
-            (void)sscanf(line + strlen(key), ": %lld", &value);
-        }
+        const size_t skip = key == NULL || strncmp(line, key, strlen(key)) != 0 ? 0 : strlen(key);
+        if (key != NULL && skip == 0) continue;
+        if (sscanf(line + skip, "%lld", &value) != 1) break;
     }
     fclose(f);
     return value;
@@ -64,10 +247,12 @@ static int64_t read_number(const char *path, const char *key)
 
 int64_t f2b_memory_available(void)
 {
-    const int64_t free_kib = read_number("/proc/meminfo", "MemAvailable");
+    const int64_t free_kib = read_number("/proc/meminfo", "MemAvailable:");
     int64_t available = free_kib >= 0 ? free_kib * 1024 : INT64_MAX / 16;
     const int64_t limit = read_number("/sys/fs/cgroup/memory.max", NULL);
     const int64_t used = read_number("/sys/fs/cgroup/memory.current", NULL);
-    if (limit > 0 && used >= 0 && limit - used < available) available = limit - used;
+    const int64_t files = read_number("/sys/fs/cgroup/memory.stat", "file ");
+    const int64_t held = used - (files > 0 ? files : 0);    /* pages of files can be had back */
+    if (limit > 0 && used >= 0 && limit - held < available) available = limit - held;
     return available;
 }

@@ -1,26 +1,42 @@
 /*
- * What a run will need, by kind of memory, before it starts; and what there is.
+ * What a run will need, by kind of memory, before it starts; what there is; and how many layers are
+ * computed again in backward so that the one fits in the other. The first batches of each kind are
+ * rehearsed (nn/step.h): all of a step but its arithmetic.
  */
 #ifndef F2B_TRAIN_MEMORY_PLAN_H
 #define F2B_TRAIN_MEMORY_PLAN_H
 
+#include "data/loader/dataset.h"
 #include "nn/model.h"
+#include "nn/step.h"
 #include "train/config.h"
 
-/** Estimated bytes at the worst moment of a step. */
 typedef struct f2b_memory_plan {
-    int64_t mapped;             /* base weights used straight from their files */
-    int64_t weights;            /* base weights held in memory */
-    int64_t parameters, gradients, optimizer;
-    int64_t activations;        /* kept for backward, with what one layer needs while it runs */
-    int64_t scratch;
-    int64_t total;              /* all but mapped */
-    bool checkpoint_layers;     /* whether layers are computed again in backward */
+    /** Peak of each tag, as f2b_bytes_peak will tell; the last: of all of them together. */
+    int64_t peak[F2B_TAG_COUNT + 1];
+    int64_t most;               /* the last of them, had a micro-batch the most rows that it may have */
+    int64_t mapped;             /* weights that are read where they are mapped from their files */
+    int64_t available;          /* train.memory_limit, or what there is; 0: not known (a device) */
+    bool limited;               /* by train.memory_limit */
+    int64_t layers, checkpoint_layers;  /* of the language model; computed again in backward */
+    int64_t rows, most_rows;    /* of the largest micro-batch seen, and of the largest that may be */
+    int64_t steps;              /* how many were rehearsed */
 } f2b_memory_plan;
 
-/** The plan for a built model; auto checkpointing is decided by `available` bytes. */
-f2b_memory_plan f2b_memory_plan_make(const f2b_model *model, const f2b_config *config,
-                                     int64_t available);
+/**
+ * The plan of a run of `steps` steps for a built model. Bad records met on the way are told to the
+ * dataset's fault log.
+ * errors  those of the dataset and of f2b_step_rehearse. That a run does not fit is none.
+ */
+f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2b_config *config,
+                                int64_t steps, f2b_memory_plan *plan) F2B_MUST_USE;
+
+/** F2B_ERR_MEMORY with what is needed, what there is and what to change, where the run cannot do. */
+f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan) F2B_MUST_USE;
+
+/** What the process will hold at most beside mapped files: `bytes` in use, with what the allocator
+ *  keeps for reuse. */
+int64_t f2b_memory_held(int64_t bytes);
 
 /** Bytes that this process may still take: free and reclaimable memory, or less where a control
  *  group limits it. */

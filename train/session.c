@@ -3,6 +3,7 @@
 
 #include "checkpoints/trained_tensors.h"
 #include "train/dataset_options.h"
+#include "train/step_input.h"
 #include "train/trainer.h"
 
 static f2b_status open_parts(f2b_session *s, f2b_device device)
@@ -20,8 +21,7 @@ static f2b_status open_parts(f2b_session *s, f2b_device device)
     s->steps = c->train.steps > 0 ? c->train.steps
                : f2b_sampler_steps(f2b_dataset_sampler(s->dataset), c->train.epochs);
     c->train.steps = s->steps, c->train.epochs = 0;
-    s->memory = f2b_memory_plan_make(s->model, c, f2b_memory_available());
-    return F2B_OK;
+    return f2b_memory_plan_make(s->model, s->dataset, c, s->steps, &s->memory);
 }
 
 /* A projector that was lost on the way is not to be trained anew unnoticed. */
@@ -120,8 +120,7 @@ typedef struct batch_view {
     const f2b_batch *batch;
     const f2b_image_settings *image;
     f2b_feature_cache *features;
-    bool (*stop)(void *user);
-    void *user;
+    const f2b_step_events *events;
 } batch_view;
 
 static f2b_status load_image(void *context, int64_t sample, float *pixels)
@@ -153,51 +152,29 @@ static void store_features(void *context, int64_t sample, const void *rows)
 static bool asked_to_stop(void *context)
 {
     const batch_view *v = context;
-    return v->stop(v->user);
+    return v->events->stop(v->events->user);
 }
 
-static f2b_tokens tokens_of(const f2b_sequence *s)
+static void tell_progress(void *context, const f2b_step_progress *progress)
 {
-    return (f2b_tokens){ s->ids, s->labels, s->n };
-}
-
-/* 1 + the first sample that shows the image of sample i: by content, whatever its name. */
-static int64_t image_number(const f2b_batch *batch, int64_t i)
-{
-    int64_t first = 0;
-    while (first < i && !(batch->samples[first].has_image &&
-                          memcmp(batch->samples[first].image_hash, batch->samples[i].image_hash,
-                                 F2B_CONTENT_HASH_BYTES) == 0))
-        first++;
-    return first + 1;
+    const batch_view *v = context;
+    v->events->progress(v->events->user, progress);
 }
 
 f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
-                            bool (*stop)(void *user), void *user, f2b_step_result *result)
+                            const f2b_step_events *events, f2b_step_result *result)
 {
-    const f2b_config *c = s->config;
-    batch_view view = { batch, &f2b_dataset_settings(s->dataset)->image, s->features, stop, user };
-    f2b_step_sample *samples = f2b_calloc((size_t)batch->n, sizeof *samples, F2B_TAG_OTHER);
+    static const f2b_step_events nobody = { 0 };
+    if (events == NULL) events = &nobody;
+    batch_view view = { batch, &f2b_dataset_settings(s->dataset)->image, s->features, events };
+    f2b_step_sample *samples = f2b_step_samples(s->config, batch);
     if (samples == NULL) return F2B_ERR_MEMORY;
-    for (int64_t i = 0; i < batch->n; i++) {
-        const f2b_sample *from = &batch->samples[i];
-        samples[i] = (f2b_step_sample){
-            tokens_of(&from->conversation), tokens_of(&from->image_prompt),
-            tokens_of(&from->caption_prompt), from->has_image,
-            c->sampler.group_images && from->has_image ? image_number(batch, i) : 0 };
-    }
-    const f2b_step_input input = {
-        .autoregressive = batch->kind != F2B_BATCH_CAPTION,
-        .contrastive = batch->kind != F2B_BATCH_CONVERSATION,
-        .n = batch->n, .samples = samples, .image = load_image,
-        .load_features = s->features != NULL ? load_features : NULL,
-        .store_features = s->features != NULL ? store_features : NULL,
-        .stop = stop != NULL ? asked_to_stop : NULL, .context = &view,
-        .micro_batch_tokens = c->train.micro_batch_tokens,
-        .settings = { .checkpoint = s->memory.checkpoint_layers,
-                      .dropout = { (float)c->lora.dropout, (uint64_t)c->train.seed,
-                                   (uint64_t)batch->step } },
-    };
+    f2b_step_input input = f2b_step_input_of(s->config, batch, samples, s->memory.checkpoint_layers);
+    input.context = &view, input.image = load_image;
+    if (s->features != NULL)
+        input.load_features = load_features, input.store_features = store_features;
+    if (events->stop != NULL) input.stop = asked_to_stop;
+    if (events->progress != NULL) input.progress = tell_progress;
     const f2b_status status = train ? f2b_step_run(s->model, &input, result)
                                     : f2b_step_evaluate(s->model, &input, result);
     f2b_free(samples);

@@ -185,6 +185,18 @@ static f2b_status log_step(run *r, const f2b_batch *batch, const f2b_metrics_row
     return status;
 }
 
+static bool asked_to_stop(void *user)
+{
+    const run *r = user;
+    return r->events->stop(r->events->user);
+}
+
+static void tell_progress(void *user, const f2b_step_progress *progress)
+{
+    const run *r = user;
+    r->events->progress(r->events->user, r->at.step + 1, r->session->steps, progress);
+}
+
 /* Loss, gradients and update of one batch; `row` is what the log will say of it. Nothing but the
  * gradients has changed when it is stopped or the numbers are bad. */
 static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_metrics_row *row)
@@ -192,8 +204,10 @@ static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_m
     f2b_session *s = r->session;
     f2b_step_result result;
     f2b_update update = { 0 };
+    const f2b_step_events events = { asked_to_stop, r->events->progress != NULL ? tell_progress : NULL,
+                                     r };
     f2b_optimizer_clear_gradients(&s->model->parameters);
-    F2B_TRY(f2b_session_step(s, batch, true, r->events->stop, r->events->user, &result));
+    F2B_TRY(f2b_session_step(s, batch, true, &events, &result));
     const bool ar = batch->kind != F2B_BATCH_CAPTION, disc = batch->kind != F2B_BATCH_CONVERSATION;
     const double loss = (ar ? result.loss_ar : 0) + (disc ? result.loss_disc : 0);
     if (isfinite(loss))
@@ -275,6 +289,7 @@ f2b_status f2b_train_run(f2b_session *session, f2b_resume mode, const char *path
                          const f2b_trainer_events *events)
 {
     run r = { .session = session, .events = events };
+    F2B_TRY(f2b_memory_plan_check(&session->memory));
     f2b_status status = open_run(&r, mode, path);
     if (status != F2B_OK) return close_run(&r, status);
     status = evaluate(&r);

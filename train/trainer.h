@@ -14,7 +14,7 @@
 #include "train/metrics.h"
 #include "train/model_setup.h"
 
-/** What a run tells whoever runs it. All functions are required. */
+/** What a run tells whoever runs it. All functions but progress are required. */
 typedef struct f2b_trainer_events {
     /** Something worth a line: resumed, saved, a damaged checkpoint passed over, a bad record. */
     void (*note)(void *user, const char *text);
@@ -23,6 +23,8 @@ typedef struct f2b_trainer_events {
     /** Asked between micro-batches; true saves the state and ends with F2B_ERR_STOPPED. */
     bool (*stop)(void *user);
     void *user;
+    /** At each layer within a step: the step's number (from 1), and where it is. */
+    void (*progress)(void *user, int64_t step, int64_t steps, const f2b_step_progress *progress);
 } f2b_trainer_events;
 
 typedef enum f2b_resume { F2B_RESUME_AUTO, F2B_RESUME_NONE, F2B_RESUME_PATH } f2b_resume;
@@ -66,9 +68,15 @@ f2b_status f2b_session_start_from(f2b_session *session, void (*note)(void *user,
 f2b_status f2b_train_run(f2b_session *session, f2b_resume resume, const char *path,
                          const f2b_trainer_events *events) F2B_MUST_USE;
 
-/** Loss of a batch on the model as it is; shared by training, evaluation and --check. */
+/** Whom a step asks and tells; either function may be NULL. */
+typedef struct f2b_step_events {
+    bool (*stop)(void *user);           /* between micro-batches; true: F2B_ERR_STOPPED */
+    void (*progress)(void *user, const f2b_step_progress *progress);
+    void *user;
+} f2b_step_events;
+
+/** Loss of a batch on the model as it is; shared by training and evaluation. events may be NULL. */
 f2b_status f2b_session_step(f2b_session *session, const f2b_batch *batch, bool train,
-                            bool (*stop)(void *user), void *user, f2b_step_result *result)
-    F2B_MUST_USE;
+                            const f2b_step_events *events, f2b_step_result *result) F2B_MUST_USE;
 
 #endif

@@ -29,10 +29,13 @@ typedef struct header {
     f2b_tag tag;
     int size_class;             /* -1: not kept */
     struct header *next;        /* in a list of kept blocks */
+    f2b_ledger *ledger;         /* where it is counted */
 } header;
+_Static_assert(sizeof(header) <= HEADER, "a header has 64 bytes");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int64_t in_use[F2B_TAG_COUNT + 1], peak[F2B_TAG_COUNT + 1];
+static f2b_ledger process;
+static _Thread_local f2b_ledger *current;       /* NULL: the process's */
 static header *kept[F2BI_SIZE_CLASSES];
 static int64_t kept_bytes, capacity_in_use, capacity_peak;
 
@@ -46,19 +49,26 @@ static const char *const tag_names[] = {
 const char *f2b_tag_name(f2b_tag tag) { return tag_names[tag]; }
 
 /* Called with the lock held. */
-static void account(f2b_tag tag, int64_t bytes)
+static void account(f2b_ledger *l, f2b_tag tag, int64_t bytes)
 {
     const int slots[2] = { (int)tag, F2B_TAG_COUNT };
     for (int i = 0; i < 2; i++) {
-        in_use[slots[i]] += bytes;
-        if (in_use[slots[i]] > peak[slots[i]]) peak[slots[i]] = in_use[slots[i]];
+        l->in_use[slots[i]] += bytes;
+        if (l->in_use[slots[i]] > l->peak[slots[i]]) l->peak[slots[i]] = l->in_use[slots[i]];
     }
+}
+
+f2b_ledger *f2b_ledger_use(f2b_ledger *ledger)
+{
+    f2b_ledger *before = current;
+    current = ledger;
+    return before;
 }
 
 void f2bi_alloc_account(f2b_tag tag, int64_t bytes)
 {
     pthread_mutex_lock(&lock);
-    account(tag, bytes);
+    account(&process, tag, bytes);
     pthread_mutex_unlock(&lock);
 }
 
@@ -161,14 +171,29 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
     }
     if (h != NULL) {
         *h = (header){ .magic = MAGIC, .bytes = bytes, .capacity = capacity, .tag = tag,
-                       .size_class = class };
-        account(tag, (int64_t)bytes);
+                       .size_class = class, .ledger = current != NULL ? current : &process };
+        account(h->ledger, tag, (int64_t)bytes);
         capacity_in_use += (int64_t)capacity;
         if (capacity_in_use > capacity_peak) capacity_peak = capacity_in_use;
         trim_to(capacity_peak + capacity_peak / 10 - capacity_in_use);
     }
     pthread_mutex_unlock(&lock);
     return h != NULL ? (char *)h + HEADER : memory_error(bytes, tag);
+}
+
+void *f2b_alloc_counted(size_t bytes, f2b_tag tag)
+{
+    char *block = f2b_calloc(1, 64, tag);
+    if (block == NULL || bytes > SIZE_MAX / 2) {
+        f2b_free(block);
+        return memory_error(bytes, tag);
+    }
+    header *h = (header *)(block - HEADER);
+    pthread_mutex_lock(&lock);
+    account(h->ledger, tag, (int64_t)bytes - (int64_t)h->bytes);
+    h->bytes = bytes;
+    pthread_mutex_unlock(&lock);
+    return block;
 }
 
 void *f2b_alloc(f2b_device device, size_t bytes, f2b_tag tag)
@@ -189,7 +214,7 @@ void f2b_free(void *block)
     if (block == NULL || f2bi_device_free(block)) return;
     header *h = header_of(block);
     pthread_mutex_lock(&lock);
-    account(h->tag, -(int64_t)h->bytes);
+    account(h->ledger, h->tag, -(int64_t)h->bytes);
     capacity_in_use -= (int64_t)h->capacity;
     if (h->size_class >= 0) {
         h->magic = ~MAGIC;
@@ -220,7 +245,7 @@ void *f2b_realloc(void *block, size_t bytes, f2b_tag tag)
     header *h = header_of(block);
     if (bytes <= h->capacity && bytes >= h->capacity / 2) {
         pthread_mutex_lock(&lock);
-        account(h->tag, (int64_t)bytes - (int64_t)h->bytes);
+        account(h->ledger, h->tag, (int64_t)bytes - (int64_t)h->bytes);
         h->bytes = bytes;
         pthread_mutex_unlock(&lock);
         return block;
@@ -263,13 +288,13 @@ static int64_t read_locked(const int64_t *value)
     return v;
 }
 
-int64_t f2b_bytes_in_use(f2b_tag tag) { return read_locked(&in_use[tag]); }
-int64_t f2b_bytes_peak(f2b_tag tag) { return read_locked(&peak[tag]); }
+int64_t f2b_bytes_in_use(f2b_tag tag) { return read_locked(&process.in_use[tag]); }
+int64_t f2b_bytes_peak(f2b_tag tag) { return read_locked(&process.peak[tag]); }
 
 void f2b_bytes_peak_reset(void)
 {
     pthread_mutex_lock(&lock);
-    memcpy(peak, in_use, sizeof peak);
+    memcpy(process.peak, process.in_use, sizeof process.peak);
     capacity_peak = capacity_in_use;
     pthread_mutex_unlock(&lock);
 }

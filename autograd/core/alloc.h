@@ -68,6 +68,22 @@ int64_t f2b_bytes_peak(f2b_tag tag);
 void f2b_bytes_peak_reset(void);
 const char *f2b_tag_name(f2b_tag tag);
 
+/**
+ * Books apart from the process's own, to find what a stretch of work takes. What this thread
+ * allocates while a ledger is in use is counted there, and taken off there when it is freed, by
+ * whichever thread and whenever; so the ledger must outlive its blocks. Start with all zeros.
+ */
+typedef struct f2b_ledger {
+    int64_t in_use[F2B_TAG_COUNT + 1], peak[F2B_TAG_COUNT + 1];     /* the last: the sum */
+} f2b_ledger;
+
+/** Count in `ledger` from now on; NULL: in the process's books. Returns the earlier one; restore it. */
+f2b_ledger *f2b_ledger_use(f2b_ledger *ledger);
+
+/** A block that is counted as `bytes` under `tag`, but of which only 64 (zeros) are there: to find
+ *  what work would take without doing it. NULL as f2b_alloc. */
+void *f2b_alloc_counted(size_t bytes, f2b_tag tag);
+
 /** Give all kept blocks back to the system. */
 void f2b_alloc_trim(void);
 

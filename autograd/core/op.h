@@ -85,6 +85,9 @@ f2b_status f2b_node_save(f2b_node *n, int slot, size_t bytes, void **buffer) F2B
  *  or to add (false). Process inputs in order: one tensor may be two inputs. */
 void *f2b_node_grad(f2b_node *n, int i, bool *fresh);
 
+/** The rule of a tape that rehearses (tape.h), else NULL: for composites that make tapes. */
+f2b_space_rule *f2bi_tape_rule(const f2b_tape *tape);
+
 #ifdef __cplusplus
 }
 #endif

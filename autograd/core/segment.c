@@ -53,6 +53,7 @@ static f2b_status backward(f2b_node *n)
 {
     f2b_tape *inner = f2b_tape_new(f2b_tape_device(n->tape));
     if (inner == NULL) return F2B_ERR_MEMORY;
+    f2b_tape_rehearse(inner, f2bi_tape_rule(n->tape));
     const f2b_status status = replay(n, inner);
     f2b_tape_free(inner);
     return status;

@@ -11,6 +11,9 @@
 struct f2b_tape {
     f2b_device device;
     bool recording;
+    f2b_space_rule *rule;       /* of a rehearsal; else NULL */
+    f2b_backward_watch *watch;
+    void *watcher;
     f2b_tensor **tensors;
     int64_t n_tensors, cap_tensors;
     f2b_node **nodes;
@@ -98,6 +101,14 @@ void f2b_tape_free(f2b_tape *tape)
 
 f2b_device f2b_tape_device(const f2b_tape *tape) { return tape->device; }
 bool f2b_tape_recording(const f2b_tape *tape) { return tape->recording; }
+void f2b_tape_rehearse(f2b_tape *tape, f2b_space_rule *rule) { tape->rule = rule; }
+f2b_space_rule *f2bi_tape_rule(const f2b_tape *tape) { return tape->rule; }
+
+void f2b_tape_watch_backward(f2b_tape *tape, f2b_backward_watch *watch, void *user)
+{
+    tape->watch = watch, tape->watcher = user;
+}
+
 int64_t f2b_tape_nodes(const f2b_tape *tape) { return tape->n_nodes; }
 
 bool f2b_tape_set_recording(f2b_tape *tape, bool on)
@@ -125,9 +136,28 @@ f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int
     return own(tape, f2b_tensor_new(tape->device, dtype, ndim, shape, F2B_TAG_ACTIVATIONS));
 }
 
+/* In a rehearsal, a tensor without its data. */
+static void *take(const f2b_tape *tape, size_t bytes, f2b_tag tag)
+{
+    return tape->rule != NULL ? f2b_alloc_counted(bytes, tag) : f2b_alloc(tape->device, bytes, tag);
+}
+
+static f2b_tensor *result(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape)
+{
+    if (tape->rule == NULL) return f2b_tape_tensor(tape, dtype, ndim, shape);
+    f2b_tensor *x = f2b_tensor_borrow(tape->device, dtype, ndim, shape, NULL);
+    if (x == NULL) return NULL;
+    x->data = take(tape, f2b_tensor_bytes(x), F2B_TAG_ACTIVATIONS);
+    x->borrowed = false;
+    if (x->data != NULL) return own(tape, x);
+    f2b_tensor_free(x);
+    return NULL;
+}
+
 f2b_tensor *f2b_tape_tensor_from(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
                                  const void *host)
 {
+    if (tape->rule != NULL) return result(tape, dtype, ndim, shape);
     f2b_tensor *x = f2b_tape_tensor(tape, dtype, ndim, shape);
     return x != NULL && f2b_tensor_write(x, host) == F2B_OK ? x : NULL;
 }
@@ -197,7 +227,7 @@ f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *
 {
     if (n == NULL) return NULL;
     F2B_CHECK(n->n_out < F2B_MAX_OUT);
-    f2b_tensor *y = f2b_tape_tensor(n->tape, dtype, ndim, shape);
+    f2b_tensor *y = result(n->tape, dtype, ndim, shape);
     if (y == NULL) return NULL;
     y->requires_grad = n->recorded;
     n->out[n->n_out++] = y;
@@ -231,6 +261,21 @@ static double node_bytes(const f2b_node *n, bool backward)
     return bytes;
 }
 
+/* A kernel, or in a rehearsal what it would take. Composites run other ops, which rehearse. */
+static f2b_status run_kernel(f2b_kernel *kernel, f2b_node *n, bool backward)
+{
+    if (n->tape->rule == NULL || n->op->composite) return kernel(n);
+    const f2b_space space = n->tape->rule(n);
+    if (backward) n->fresh = 0;
+    else if (n->recorded && space.saved > 0) {
+        n->saved[0] = take(n->tape, (size_t)space.saved, F2B_TAG_ACTIVATIONS);
+        if (n->saved[0] == NULL) return F2B_ERR_MEMORY;
+    }
+    void *work = take(n->tape, (size_t)(backward ? space.backward : space.forward), F2B_TAG_SCRATCH);
+    f2b_free(work);
+    return work != NULL ? F2B_OK : F2B_ERR_MEMORY;
+}
+
 f2b_status f2b_node_run(f2b_node *n)
 {
     if (n == NULL) return f2b_last_status();
@@ -240,7 +285,7 @@ f2b_status f2b_node_run(f2b_node *n)
         if (n->out[i] == NULL) status = f2b_last_status();
     if (status == F2B_OK) {
         const double start = f2b_profile_start();
-        status = kernel(n);
+        status = run_kernel(kernel, n, false);
         if (!n->op->composite)
             f2b_profile_stop(n->op->name, false, start, n->flops, node_bytes(n, false));
     }
@@ -271,24 +316,26 @@ void *f2b_node_grad(f2b_node *n, int i, bool *fresh)
     const bool is_fresh = n->fresh >> i & 1;
     n->fresh &= ~(1u << i);
     if (fresh != NULL) *fresh = is_fresh;
-    else if (is_fresh) n->grad_failed |= f2b_zero(x->grad, x->device, f2b_tensor_bytes(x)) != F2B_OK;
+    else if (is_fresh && n->tape->rule == NULL)
+        n->grad_failed |= f2b_zero(x->grad, x->device, f2b_tensor_bytes(x)) != F2B_OK;
     return x->grad;
 }
 
 /* ---- Backward ---- */
 
-static f2b_status grad_alloc(f2b_tensor *x)
+static f2b_status grad_alloc(f2b_tape *tape, f2b_tensor *x)
 {
-    x->grad = f2b_alloc(x->device, f2b_tensor_bytes(x), F2B_TAG_ACT_GRADS);
+    x->grad = take(tape, f2b_tensor_bytes(x), F2B_TAG_ACT_GRADS);
     return x->grad != NULL ? F2B_OK : F2B_ERR_MEMORY;
 }
 
-static f2b_status seed(f2b_tensor *x, const void *grad, f2b_device from)
+static f2b_status seed(f2b_tape *tape, f2b_tensor *x, const void *grad, f2b_device from)
 {
     if (!x->requires_grad) return F2B_OK;
     const size_t bytes = f2b_tensor_bytes(x);
+    if (tape->rule != NULL) return x->grad != NULL ? F2B_OK : grad_alloc(tape, x);
     if (x->grad == NULL) {
-        F2B_TRY(grad_alloc(x));
+        F2B_TRY(grad_alloc(tape, x));
         return f2b_copy(x->grad, x->device, grad, from, bytes);
     }
     if (from.kind == x->device.kind)
@@ -304,14 +351,12 @@ static f2b_status seed(f2b_tensor *x, const void *grad, f2b_device from)
 
 f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad)
 {
-    (void)tape;
-    return seed(x, grad, F2B_HOST);
+    return seed(tape, x, grad, F2B_HOST);
 }
 
 f2b_status f2b_tape_seed_device(f2b_tape *tape, f2b_tensor *x, const void *grad)
 {
-    (void)tape;
-    return seed(x, grad, x->device);
+    return seed(tape, x, grad, x->device);
 }
 
 f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
@@ -330,16 +375,20 @@ f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
  * and are written by the first node that reaches them. */
 static f2b_status prepare_grads(f2b_node *n)
 {
+    f2b_tape *tape = n->tape;
     n->wants = n->fresh = 0;
     for (int i = 0; i < n->n_in; i++) {
         f2b_tensor *x = n->in[i];
         if (x == NULL || !x->requires_grad) continue;
         n->wants |= 1u << i;
         if (x->grad != NULL) continue;
-        if (x->tape == NULL) {
+        if (x->tape == NULL && tape->rule != NULL) {
+            x->grad = take(tape, f2b_tensor_bytes(x), F2B_TAG_GRADIENTS);
+            if (x->grad == NULL) return F2B_ERR_MEMORY;
+        } else if (x->tape == NULL) {
             F2B_TRY(f2b_tensor_zero_grad(x));
         } else {
-            F2B_TRY(grad_alloc(x));
+            F2B_TRY(grad_alloc(tape, x));
             n->fresh |= 1u << i;
         }
     }
@@ -353,7 +402,8 @@ static f2b_status node_backward(f2b_node *n)
     if (!reached) return F2B_OK;
     for (int i = 0; i < n->n_out; i++) {    /* an output that nobody used has gradient zero */
         if (n->out[i]->grad != NULL) continue;
-        F2B_TRY(grad_alloc(n->out[i]));
+        F2B_TRY(grad_alloc(n->tape, n->out[i]));
+        if (n->tape->rule != NULL) continue;
         F2B_TRY(f2b_zero(n->out[i]->grad, n->out[i]->device, f2b_tensor_bytes(n->out[i])));
     }
     f2b_kernel *kernel = find_kernel(n, n->op->backward);
@@ -361,7 +411,7 @@ static f2b_status node_backward(f2b_node *n)
     F2B_TRY(prepare_grads(n));
     n->flops = 0;
     const double start = f2b_profile_start();
-    const f2b_status status = kernel(n);
+    const f2b_status status = run_kernel(kernel, n, true);
     if (!n->op->composite)
         f2b_profile_stop(n->op->name, true, start, n->flops, node_bytes(n, true));
     F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
@@ -386,11 +436,13 @@ static void after_backward(f2b_node *n)
 f2b_status f2b_tape_backward(f2b_tape *tape)
 {
     f2b_status status = F2B_OK;
+    const int64_t nodes = tape->n_nodes;
     while (tape->n_nodes > 0 && status == F2B_OK) {
         f2b_node *n = tape->nodes[tape->n_nodes - 1];
         status = node_backward(n);
         tape->n_nodes--;
         after_backward(n);
+        if (tape->watch != NULL) tape->watch(tape->watcher, nodes - tape->n_nodes, nodes);
     }
     return status;
 }

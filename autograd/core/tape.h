@@ -31,6 +31,26 @@ f2b_device f2b_tape_device(const f2b_tape *tape);
 bool f2b_tape_set_recording(f2b_tape *tape, bool on);
 bool f2b_tape_recording(const f2b_tape *tape);
 
+/** What an op's kernels take beside inputs and outputs: bytes kept for backward, and bytes of work
+ *  space in each direction. */
+typedef struct f2b_space {
+    int64_t saved, forward, backward;
+} f2b_space;
+struct f2b_node;
+typedef f2b_space f2b_space_rule(const struct f2b_node *node);
+
+/**
+ * A rehearsal: from now on the tape does all it does but the arithmetic. No kernel runs, and what ops
+ * return has no data (f2b_alloc_counted): only tensors of f2b_tape_tensor are really there. The
+ * allocator's books show what the work would take; `rule` says what no tape can know. Gradients that
+ * leaves get have no data either: who rehearses frees them. Before the tape's first op.
+ */
+void f2b_tape_rehearse(f2b_tape *tape, f2b_space_rule *rule);
+
+/** Told after each node of a backward pass, of how many; NULL: nobody. */
+typedef void f2b_backward_watch(void *user, int64_t done, int64_t nodes);
+void f2b_tape_watch_backward(f2b_tape *tape, f2b_backward_watch *watch, void *user);
+
 /** A tensor that the tape owns, data uninitialised (inputs of a pass). NULL on error. */
 f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape);
 /** The same with the data copied from host memory. */

@@ -92,6 +92,12 @@ f2b_status f2b_dataset_row(f2b_dataset *dataset, f2b_batch_kind kind, const f2b_
                            int64_t n, int64_t row, f2b_sample *sample) F2B_MUST_USE;
 
 /**
+ * The batch of a step without its images: pixels are NULL, and so nobody notices an image that cannot
+ * be used. For planning. Free with f2b_batch_free; NULL with the errors of f2b_dataset_row.
+ */
+f2b_batch *f2b_dataset_outline(f2b_dataset *dataset, int64_t step);
+
+/**
  * Check one record as training would meet it (read, prompt, mask, image) and report a fault to the
  * log. Joined captions are checked for their text. *fault receives what was found.
  * errors  F2B_ERR_DATA by the fault policy; F2B_ERR_IO, F2B_ERR_MEMORY.

@@ -173,9 +173,9 @@ static f2b_status build_joined(f2b_dataset *d, f2bi_request *q, int64_t epoch, f
 
 /* The sample of a member, if it is good; a bad one is reported. */
 static f2b_status try_member(f2b_dataset *d, f2b_batch_kind kind, int64_t member, int64_t epoch,
-                             f2b_sample *sample, bool *good)
+                             bool images, f2b_sample *sample, bool *good)
 {
-    f2bi_request q = { .kind = kind, .decode = true, .prepare = true,
+    f2bi_request q = { .kind = kind, .decode = images, .prepare = images,
                        .place = f2bi_place_of(d, f2bi_member(&d->pools[kind], member)) };
     *good = false;
     if (f2b_fault_log_knows(d->faults, q.place.source, q.place.record)) return F2B_OK;
@@ -204,21 +204,21 @@ static bool shows_planned(const f2b_dataset *d, f2b_batch_kind kind, const f2b_d
     return false;
 }
 
-f2b_status f2b_dataset_row(f2b_dataset *d, f2b_batch_kind kind, const f2b_draw *draws, int64_t n,
-                           int64_t row, f2b_sample *sample)
+static f2b_status make_row(f2b_dataset *d, f2b_batch_kind kind, const f2b_draw *draws, int64_t n,
+                           int64_t row, bool images, f2b_sample *sample)
 {
     F2B_CHECK(row >= 0 && row < n);
     const f2b_draw draw = draws[row];
     f2b_sample made = { 0 };
     bool good;
-    F2B_TRY(try_member(d, kind, draw.member, draw.epoch, &made, &good));
+    F2B_TRY(try_member(d, kind, draw.member, draw.epoch, images, &made, &good));
     for (int64_t i = 0; i < ALL_ATTEMPTS && !good; i++) {
         const int64_t member = f2b_sampler_substitute(d->sampler, kind, draw, i);
         if (member == draw.member) continue;
         if (kind != F2B_BATCH_CONVERSATION && i < DISTINCT_ATTEMPTS &&
             shows_planned(d, kind, draws, n, member))
             continue;
-        F2B_TRY(try_member(d, kind, member, draw.epoch, &made, &good));
+        F2B_TRY(try_member(d, kind, member, draw.epoch, images, &made, &good));
     }
     if (!good) {
         const f2bi_place p = f2bi_place_of(d, f2bi_member(&d->pools[kind], draw.member));
@@ -229,4 +229,32 @@ f2b_status f2b_dataset_row(f2b_dataset *d, f2b_batch_kind kind, const f2b_draw *
     }
     *sample = made;
     return F2B_OK;
+}
+
+f2b_status f2b_dataset_row(f2b_dataset *d, f2b_batch_kind kind, const f2b_draw *draws, int64_t n,
+                           int64_t row, f2b_sample *sample)
+{
+    return make_row(d, kind, draws, n, row, true, sample);
+}
+
+f2b_batch *f2b_dataset_outline(f2b_dataset *d, int64_t step)
+{
+    const f2b_plan plan = f2b_sampler_plan(d->sampler, step);
+    f2b_batch *batch = f2b_calloc(1, sizeof *batch, F2B_TAG_DATA);
+    f2b_draw *draws = f2b_calloc((size_t)plan.n, sizeof *draws, F2B_TAG_DATA);
+    f2b_status status = batch != NULL && draws != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    if (status == F2B_OK) {
+        *batch = (f2b_batch){ .kind = plan.kind, .step = step, .n = plan.n,
+                              .image_size = d->options.image.size,
+                              .samples = f2b_calloc((size_t)plan.n, sizeof *batch->samples,
+                                                    F2B_TAG_DATA) };
+        if (batch->samples == NULL) status = F2B_ERR_MEMORY, batch->n = 0;
+    }
+    if (status == F2B_OK) status = f2b_sampler_draw(d->sampler, step, draws);
+    for (int64_t i = 0; status == F2B_OK && i < plan.n; i++)
+        status = make_row(d, plan.kind, draws, plan.n, i, false, &batch->samples[i]);
+    f2b_free(draws);
+    if (status == F2B_OK) return batch;
+    f2b_batch_free(batch);
+    return NULL;
 }

@@ -122,7 +122,8 @@ f2b_step_case *f2b_step_case_open(const char *model, const char *config, const c
         .contrastive = c->batch.captions && cfg->method.loss != F2B_LOSS_AUTOREGRESSIVE,
         .n = c->batch.n, .samples = c->batch.samples, .image = load_image, .context = &c->batch,
         .micro_batch_tokens = rows,
-        .settings = { .checkpoint = cfg->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER,
+        .settings = { .checkpoint = cfg->train.activation_checkpointing == F2B_CHECKPOINTING_LAYER
+                                    ? INT64_MAX : 0,
                       .dropout = { (float)cfg->lora.dropout, (uint64_t)cfg->train.seed, 3 } },
     };
     return c;

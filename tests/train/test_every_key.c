@@ -157,7 +157,7 @@ static void observe(observation *o, const char *also, const char *one)
     const f2b_status status = f2b_train_run(s, F2B_RESUME_NONE, NULL, &events);
     add(STATUS, "%d", (int)status);
     add(QUESTIONS, "%lld", (long long)questions);
-    add(MEMORY, "%d", s->memory.checkpoint_layers);
+    add(MEMORY, "%lld", (long long)s->memory.checkpoint_layers);
     add_parameters(&s->model->parameters);
     add_file(LOG, run, "metrics.jsonl");
     add_file(EVALUATIONS, run, "evaluations.jsonl");
@@ -242,6 +242,7 @@ static const struct {
     { "train.precision", "bf16", NULL, VALUES },
     { "train.micro_batch_tokens", "10000", NULL, QUESTIONS },
     { "train.activation_checkpointing", "layer", NULL, MEMORY },
+    { "train.memory_limit", "1MiB", NULL, STATUS },
     { "train.seed", "5", NULL, VALUES },
     { "run.dir", "DIR/elsewhere", NULL, ASPECTS },          /* observe() looks there */
     { "run.save_every", "2", NULL, CHECKPOINTS },

@@ -1,0 +1,77 @@
+/* What f2b-train says of memory: the plan before, and the fact after. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/train_report.h"
+
+void f2b_train_print_memory(const f2b_session *s)
+{
+    const f2b_memory_plan *p = &s->memory;
+    printf("\n# memory (peaks; %lld steps rehearsed, micro-batches of up to %lld rows)\n",
+           (long long)p->steps, (long long)p->rows);
+    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
+        if (p->peak[tag] > 0)
+            printf("#   %-22s %10s  %lld\n", f2b_tag_name((f2b_tag)tag),
+                   f2b_format_bytes(p->peak[tag]).text, (long long)p->peak[tag]);
+    printf("#   %-22s %10s  %lld (weights read from their files; the system may drop and reread "
+           "them)\n", "mapped files", f2b_format_bytes(p->mapped).text, (long long)p->mapped);
+    printf("#   held by the process: up to %s", f2b_format_bytes(f2b_memory_held(
+           p->peak[F2B_TAG_COUNT])).text);
+    if (p->most > p->peak[F2B_TAG_COUNT])
+        printf("; %s with the largest micro-batch that may come (%lld rows)",
+               f2b_format_bytes(f2b_memory_held(p->most)).text, (long long)p->most_rows);
+    printf("\n#   activation checkpointing: %lld of %lld layers", (long long)p->checkpoint_layers,
+           (long long)p->layers);
+    if (p->available > 0)
+        printf("; may take: %s (%s)", f2b_format_bytes(p->available).text,
+               p->limited ? "train.memory_limit" : "what there is");
+    printf("\n");
+    char warning[512];
+    if (f2b_train_memory_warning(s, warning, sizeof warning)) printf("#   %s\n", warning);
+}
+
+bool f2b_train_memory_warning(const f2b_session *s, char *text, size_t size)
+{
+    const f2b_memory_plan *p = &s->memory;
+    if (p->available == 0) return false;
+    if (f2b_memory_held(p->most) > p->available) {
+        snprintf(text, size, "warning: the first steps fit in the %s that may be taken, but with long "
+                 "samples a micro-batch of %lld rows may come, and need %s; lower "
+                 "train.micro_batch_tokens or data.max_length",
+                 f2b_format_bytes(p->available).text, (long long)p->most_rows,
+                 f2b_format_bytes(f2b_memory_held(p->most)).text);
+        return true;
+    }
+    if (f2b_memory_held(p->peak[F2B_TAG_COUNT]) + p->mapped > p->available) {
+        snprintf(text, size, "warning: %s of mapped weights do not fit beside the %s that the run "
+                 "holds: they will be read from disk again and again; model.weights: int8 or nf4 is "
+                 "faster here", f2b_format_bytes(p->mapped).text,
+                 f2b_format_bytes(f2b_memory_held(p->peak[F2B_TAG_COUNT])).text);
+        return true;
+    }
+    return false;
+}
+
+/* Of /proc/self/status, in bytes; 0 where it does not say. */
+static int64_t status_bytes(const char *key)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    long long kib = 0;
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0) (void)sscanf(line + strlen(key), ": %lld", &kib);
+    if (f != NULL) fclose(f);
+    return (int64_t)kib * 1024;
+}
+
+void f2b_train_memory_fact(f2b_progress *progress)
+{
+    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
+        if (f2b_bytes_peak((f2b_tag)tag) >= 1 << 20)
+            f2b_progress_note(progress, "peak %-20s %s", f2b_tag_name((f2b_tag)tag),
+                              f2b_format_bytes(f2b_bytes_peak((f2b_tag)tag)).text);
+    f2b_progress_note(progress, "peak resident             %s (now %s of its own and %s of files)",
+                      f2b_format_bytes(status_bytes("VmHWM")).text,
+                      f2b_format_bytes(status_bytes("RssAnon")).text,
+                      f2b_format_bytes(status_bytes("RssFile")).text);
+}
