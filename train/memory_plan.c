@@ -9,6 +9,7 @@
 /* Batches of a kind that are rehearsed; among how many steps they are looked for; and how many
  * batches the loader holds with the one that is trained on. */
 enum { OF_A_KIND = 4, LOOKED_AT = 64, HELD_BATCHES = 3 };
+enum { SAVING = 4 << 20 };          /* the buffer through which a checkpoint's checksums are made */
 
 typedef struct planner {
     f2b_model *model;
@@ -139,6 +140,10 @@ static f2b_status rehearse(planner *p, int64_t n)
         if (most > plan->most_rows) plan->most_rows = most;
     }
     F2B_TRY(status);
+    /* A checkpoint is saved when the step is over, with its gradients still there. */
+    const int64_t step = ledger.peak[F2B_TAG_COUNT], saving = ledger.peak[F2B_TAG_GRADIENTS] + SAVING;
+    ledger.peak[F2B_TAG_FILES] += SAVING;
+    ledger.peak[F2B_TAG_COUNT] = step > saving ? step : saving;
     for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
         const int64_t opening = f2b_bytes_peak((f2b_tag)tag);
         plan->peak[tag] = p->base[tag] + ledger.peak[tag];

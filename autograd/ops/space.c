@@ -69,8 +69,9 @@ static f2b_space head_cross_entropy(const f2b_node *n)
 {
     enum { LOGITS = 64 << 20, FEWEST = 16 };
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
-    const int64_t logits = most(LOGITS / real_size(n) / most(V, 1), FEWEST) * V * real_size(n);
-    const int64_t forward = logits + R * (int64_t)sizeof(double) + product(n, V, d);
+    const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
+    const int64_t forward = (R < fit ? R : fit) * (V + d + 1) * real_size(n) +
+                            R * (int64_t)sizeof(double) + product(n, V, d);
     return (f2b_space){ .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
                         .forward = forward,
                         .backward = n->in[1]->requires_grad ? forward : 0 };

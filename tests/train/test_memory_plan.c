@@ -82,7 +82,7 @@ static int64_t slack(int tag)
 {
     switch (tag) {
     case F2B_TAG_SCRATCH: return (int64_t)1 << 20;
-    case F2B_TAG_FILES: return (int64_t)5 << 20;
+    case F2B_TAG_FILES:
     case F2B_TAG_DATA:
     case F2B_TAG_IMAGES:
     case F2B_TAG_OTHER: return (int64_t)128 << 10;
