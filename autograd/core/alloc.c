@@ -21,6 +21,7 @@ enum { KEEP_OCTAVE = 16 };
 #define MAP_FROM ((size_t)1 << 20)          /* from here on blocks are maps of their own: what is given
                                                back leaves no hole in malloc's heap */
 #define HUGE_PAGE ((size_t)1 << 21)
+#define PAGE ((size_t)1 << 12)
 
 typedef struct header {
     uint64_t magic;
@@ -90,9 +91,10 @@ static int size_class(size_t *bytes)
     return !F2BI_KEEP_BLOCKS || *bytes < KEEP_FROM ? -1 : f2bi_size_class(bytes, KEEP_OCTAVE);
 }
 
-static size_t mapped_bytes(size_t bytes) { return (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1); }
+static size_t mapped_bytes(size_t bytes) { return (bytes + PAGE - 1) & ~(PAGE - 1); }
 
-/* Aligned to a huge page: map one page more and give the edges back. */
+/* Aligned to a huge page: map one page more and give the edges back. Only whole huge pages are asked
+ * for: a block that ends a little into one would hold all of it. */
 static void *map_block(size_t bytes)
 {
     const size_t length = mapped_bytes(bytes);
@@ -102,7 +104,7 @@ static void *map_block(size_t bytes)
     if (block > raw) (void)munmap(raw, (size_t)(block - raw));
     const size_t after = (size_t)(raw + HUGE_PAGE - block);
     if (after > 0) (void)munmap(block + length, after);
-    if (bytes >= 2 * HUGE_PAGE) (void)madvise(block, length, MADV_HUGEPAGE);
+    if (bytes >= 2 * HUGE_PAGE) (void)madvise(block, length & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
     return block;
 }
 

@@ -1,7 +1,7 @@
 """Writes a folder with a model of the exact shapes of llava-1.5-7b-hf, its weights random, and a few
 samples to train on: for measuring speed and memory where the real weights are not at hand.
 
-    shape_7b.py OUT [--tokenizer tokenizer.model] [--divide N] [--samples N]
+    shape_7b.py OUT [--tokenizer tokenizer.model] [--divide N] [--layers N] [--samples N]
 
 OUT/model has config.json, three shards of bf16 (14.1 GB; matrices normal of deviation 0.02, norms one,
 biases zero) named and cut as the original, and a tokenizer of 32,000 pieces: the one given, or a made-up
@@ -9,7 +9,8 @@ one whose words are single letters and runs of them. OUT/run.yaml trains on OUT/
 
     f2b-train --config OUT/run.yaml
 
---divide N makes widths and depths smaller by N (the head's size, the image and the vocabulary stay).
+--divide N makes widths and depths smaller by N (the head's size, the image and the vocabulary stay);
+`--divide 8 --layers 8` is the mini model of docs/benchmarks.md.
 Needs numpy. Writes as fast as the disk does: one block of random numbers serves for all tensors."""
 import argparse
 import itertools
@@ -228,11 +229,14 @@ def main():
     options.add_argument("out", type=Path)
     options.add_argument("--tokenizer", type=Path)
     options.add_argument("--divide", type=int, default=1, choices=(1, 2, 4, 8, 16, 32))
+    options.add_argument("--layers", type=int, help="of the language model, whatever --divide says")
     options.add_argument("--samples", type=int, default=4)
     o = options.parse_args()
-    model = o.out / "model"
+    model, shape = o.out / "model", sizes(o.divide)
+    if o.layers:
+        shape["layers"] = o.layers
     model.mkdir(parents=True, exist_ok=True)
-    write_config(model, sizes(o.divide))
+    write_config(model, shape)
     if o.tokenizer:
         shutil.copyfile(o.tokenizer, model / "tokenizer.model")
     else:
@@ -240,7 +244,7 @@ def main():
     write_data(o.out / "data", o.samples)
     (o.out / "run.yaml").write_text(RUN)
     block = bf16(np.random.default_rng(1).standard_normal(BLOCK, np.float32) * np.float32(0.02))
-    total = write_shards(model, tensors(sizes(o.divide)), block)
+    total = write_shards(model, tensors(shape), block)
     print(f"{o.out}: {total:,} bytes of weights; f2b-train --config {o.out}/run.yaml")
 
 
