@@ -188,8 +188,10 @@ static f2b_status chunk_images(stepper *s, chunk *c, f2b_tensor **rows)
 {
     *rows = NULL;
     if (c->images == 0) return F2B_OK;
+    s->at.pass = "images";
     if (s->in->load_features != NULL) {
-        *rows = f2bi_step_features(s->tape, s->model, s->in, c->shown, c->images, &c->tower);
+        *rows = f2bi_step_features(s->tape, s->model, s->in, c->shown, c->images,
+                                   s->rehearse, &c->tower);
         return *rows != NULL ? F2B_OK : f2b_last_status();
     }
     const int64_t S = s->model->config.vision.image_size, size = 3 * S * S;
@@ -198,7 +200,6 @@ static f2b_status chunk_images(stepper *s, chunk *c, f2b_tensor **rows)
                                 : f2b_alloc_host(bytes, F2B_TAG_IMAGES);
     if (pixels == NULL) return F2B_ERR_MEMORY;
     f2b_status status = F2B_OK;
-    s->at.pass = "images";
     for (int64_t k = 0; !s->rehearse && k < c->images && status == F2B_OK; k++)
         status = s->in->image(s->in->context, c->shown[k], pixels + k * size);
     if (status == F2B_OK)

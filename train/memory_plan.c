@@ -18,7 +18,6 @@ typedef struct planner {
     f2b_memory_plan *plan;
     f2b_batch *batches[OF_A_KIND * F2B_BATCH_KINDS];
     int n;
-    f2b_ledger ledgers[OF_A_KIND * F2B_BATCH_KINDS];    /* in which the batches are counted */
     int64_t base[F2B_TAG_COUNT + 1];    /* what is there without a step */
 } planner;
 
@@ -37,22 +36,30 @@ static f2b_status read_batches(planner *p, int64_t steps)
     for (int64_t step = 0; step < steps && step < LOOKED_AT; step++) {
         const f2b_batch_kind kind = f2b_sampler_plan(f2b_dataset_sampler(p->dataset), step).kind;
         if (of_kind[kind]++ >= OF_A_KIND) continue;
-        f2b_ledger *before = f2b_ledger_use(&p->ledgers[p->n]);
         p->batches[p->n] = f2b_dataset_outline(p->dataset, step);
-        (void)f2b_ledger_use(before);
-        if (p->batches[p->n] == NULL) return f2b_last_status();
-        p->n++;
+        if (p->batches[p->n] == NULL && f2b_last_status() != F2B_ERR_DATA) return f2b_last_status();
+        if (p->batches[p->n] == NULL) f2b_clear_error();
+        else p->n++;
     }
     p->plan->steps = p->n;
     return F2B_OK;
 }
 
+static int64_t text_bytes(const f2b_batch *batch)
+{
+    int64_t bytes = batch->n * (int64_t)sizeof *batch->samples;
+    for (int64_t i = 0; i < batch->n; i++) {
+        const f2b_sample *s = &batch->samples[i];
+        bytes += (int64_t)strlen(s->id) + 1 + s->conversation.n * 2 * (int64_t)sizeof(int32_t) +
+                 (s->image_prompt.n + s->caption_prompt.n) * (int64_t)sizeof(int32_t);
+    }
+    return bytes;
+}
+
 static int64_t image_bytes(const f2b_batch *batch)
 {
     int64_t images = 0;
-    f2b_step_sample *samples = f2b_step_samples(batch);
-    for (int64_t i = 0; samples != NULL && i < batch->n; i++) images += samples[i].has_image;
-    f2b_free(samples);
+    for (int64_t i = 0; i < batch->n; i++) images += batch->samples[i].has_image;
     return images * 3 * batch->image_size * batch->image_size;
 }
 
@@ -62,7 +69,7 @@ static void add_held_batches(planner *p, int64_t steps)
     int64_t text[F2B_BATCH_KINDS] = { 0 }, images[F2B_BATCH_KINDS] = { 0 };
     for (int i = 0; i < p->n; i++) {
         const f2b_batch_kind kind = p->batches[i]->kind;
-        const int64_t t = p->ledgers[i].in_use[F2B_TAG_DATA], b = image_bytes(p->batches[i]);
+        const int64_t t = text_bytes(p->batches[i]), b = image_bytes(p->batches[i]);
         if (t > text[kind]) text[kind] = t;
         if (b > images[kind]) images[kind] = b;
     }
@@ -115,6 +122,14 @@ static int64_t rows_at_most(const planner *p, const f2b_batch *batch, const f2b_
     return all > seen->most_rows ? all : seen->most_rows;
 }
 
+/* Of a feature cache, at first. */
+static f2b_status nothing_kept(void *context, int64_t sample, void *rows, bool *found)
+{
+    (void)context, (void)sample, (void)rows;
+    *found = false;
+    return F2B_OK;
+}
+
 /* Peaks with n layers computed again. */
 static f2b_status rehearse(planner *p, int64_t n)
 {
@@ -126,14 +141,16 @@ static f2b_status rehearse(planner *p, int64_t n)
     for (int i = 0; i < p->n && status == F2B_OK; i++) {
         f2b_step_result seen;
         f2b_ledger *before = f2b_ledger_use(&ledger);
-        f2b_step_sample *samples = f2b_step_samples(p->batches[i]);
+        f2b_step_sample *samples = f2b_step_samples(p->config, p->batches[i]);
         if (samples == NULL) status = F2B_ERR_MEMORY;
         if (status == F2B_OK) {
-            const f2b_step_input input = f2b_step_input_of(p->config, p->batches[i], samples, n);
+            f2b_step_input input = f2b_step_input_of(p->config, p->batches[i], samples, n);
+            if (p->config->data.feature_cache != NULL) input.load_features = nothing_kept;
             status = f2b_step_rehearse(p->model, &input, &seen);
         }
         f2b_free(samples);
         (void)f2b_ledger_use(before);
+        F2B_CHECK(ledger.in_use[F2B_TAG_COUNT] == 0);   /* no block outlives its books */
         if (status != F2B_OK) break;
         const int64_t most = rows_at_most(p, p->batches[i], &seen);
         if (seen.most_rows > plan->rows) plan->rows = seen.most_rows;

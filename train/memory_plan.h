@@ -24,8 +24,8 @@ typedef struct f2b_memory_plan {
 } f2b_memory_plan;
 
 /**
- * The plan of a run of `steps` steps for a built model. Bad records met on the way are told to the
- * dataset's fault log.
+ * The plan of a run of `steps` steps for a built model. A batch that cannot be made is left out: the
+ * run will say so.
  * errors  those of the dataset and of f2b_step_rehearse. That a run does not fit is none.
  */
 f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2b_config *config,

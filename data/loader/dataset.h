@@ -92,8 +92,9 @@ f2b_status f2b_dataset_row(f2b_dataset *dataset, f2b_batch_kind kind, const f2b_
                            int64_t n, int64_t row, f2b_sample *sample) F2B_MUST_USE;
 
 /**
- * The batch of a step without its images: pixels are NULL, and so nobody notices an image that cannot
- * be used. For planning. Free with f2b_batch_free; NULL with the errors of f2b_dataset_row.
+ * The batch of a step without its images, for planning: pixels are NULL, image_hash is of the image's
+ * name. Bad records have stand-ins as ever, but are not reported, and an image that cannot be used is
+ * not noticed. Free with f2b_batch_free; NULL with F2B_ERR_DATA where there is no stand-in.
  */
 f2b_batch *f2b_dataset_outline(f2b_dataset *dataset, int64_t step);
 

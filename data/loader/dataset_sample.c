@@ -99,6 +99,14 @@ static f2b_status add_pixels(const f2b_dataset *d, const f2b_source *source, f2b
     return status;
 }
 
+/* An image that is not opened counts as one by its name. */
+static void name_image(const f2b_dataset *d, f2bi_place place, f2b_sample *sample)
+{
+    const uint64_t name = f2bi_image_of(d, d->first[place.source] + place.record);
+    sample->has_image = true;
+    memcpy(sample->image_hash, &name, sizeof name);
+}
+
 static f2b_status add_id(const f2b_dataset *d, const f2bi_request *q, f2b_sample *sample)
 {
     const char *name = f2b_source_name(d->sources[q->place.source]);
@@ -132,13 +140,18 @@ f2b_status f2bi_build(f2b_dataset *d, const f2bi_request *q, f2b_record *record,
     if (record->fault != F2B_FAULT_NONE) return F2B_OK;
     if (record->image != NULL && q->decode)
         F2B_TRY(add_pixels(d, source, record, q->prepare, sample));
+    else if (record->image != NULL)
+        name_image(d, q->place, sample);
     if (record->fault != F2B_FAULT_NONE) return F2B_OK;
     if (record->image != NULL && !d->options.base) F2B_TRY(add_image_prompt(d, sample));
     return add_id(d, q, sample);
 }
 
-static f2b_status report(f2b_dataset *d, f2bi_place bad, const f2b_record *record)
+/* Whoever does not open the images only looks ahead, and reports nothing. */
+static f2b_status report(f2b_dataset *d, const f2bi_request *q, f2bi_place bad,
+                         const f2b_record *record)
 {
+    if (!q->decode) return F2B_OK;
     return f2b_fault_log_add(d->faults, bad.source, bad.record, record->fault, record->detail);
 }
 
@@ -164,7 +177,7 @@ static f2b_status build_joined(f2b_dataset *d, f2bi_request *q, int64_t epoch, f
         F2B_TRY(status);
         *good = record->fault == F2B_FAULT_NONE;
         if (*good) return F2B_OK;
-        F2B_TRY(report(d, bad, record));
+        F2B_TRY(report(d, q, bad, record));
         f2bi_sample_clear(sample);
         if (bad.source == q->place.source) return F2B_OK;
     }
@@ -186,7 +199,7 @@ static f2b_status try_member(f2b_dataset *d, f2b_batch_kind kind, int64_t member
                                : f2bi_build(d, &q, &record, &bad, sample);
     if (status == F2B_OK && !joined) {
         *good = record.fault == F2B_FAULT_NONE;
-        if (!*good) status = report(d, bad, &record);
+        if (!*good) status = report(d, &q, bad, &record);
     }
     f2b_record_clear(&record);
     if (status != F2B_OK || !*good) f2bi_sample_clear(sample);

@@ -19,6 +19,12 @@ flip() { # a bit of the middle byte of a file
     printf "\\$(printf %o $((byte ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none
 }
 
+# ---- Memory ----
+refused 4 'may take 1 MiB (train.memory_limit)' 'too little memory' train.memory_limit=1MiB
+train --check train.memory_limit=1MiB
+expect 4 'needs' '--check of too little memory'
+grep -q '^# memory (peaks' "$work/out" || fail '--check says what is needed before it refuses'
+
 # ---- Configuration and model ----
 printf 'run: {dir: run}\nmodel: {path: model}\nlora:\n  r: 4\n  alhpa: 8\n' >"$work/wrong.yaml"
 "$bin/f2b-train" --config "$work/wrong.yaml" >"$work/out" 2>"$work/err"

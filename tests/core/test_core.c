@@ -72,10 +72,34 @@ static void streams_differ_and_repeat(void **state)
     for (int i = 0; i < 5; i++) assert_in_range(seen[i], 120, 280);
 }
 
+static void a_ledger_counts_apart(void **state)
+{
+    (void)state;
+    const int64_t before = f2b_bytes_in_use(F2B_TAG_COUNT);
+    f2b_ledger ledger = { 0 };
+    assert_null(f2b_ledger_use(&ledger));
+    char *real = f2b_alloc_host(1000, F2B_TAG_SCRATCH);
+    char *counted = f2b_alloc_counted((size_t)1 << 50, F2B_TAG_ACTIVATIONS);
+    assert_true(f2b_ledger_use(NULL) == &ledger);
+    assert_non_null(real);
+    assert_non_null(counted);
+    for (int i = 0; i < 64; i++) assert_int_equal(counted[i], 0);
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_COUNT), before);
+    assert_int_equal(ledger.in_use[F2B_TAG_ACTIVATIONS], (int64_t)1 << 50);
+    assert_int_equal(ledger.in_use[F2B_TAG_COUNT], ((int64_t)1 << 50) + 1000);
+    f2b_free(counted);          /* whoever frees it, and whenever */
+    f2b_free(real);
+    assert_int_equal(ledger.in_use[F2B_TAG_COUNT], 0);
+    assert_int_equal(ledger.peak[F2B_TAG_SCRATCH], 1000);
+    assert_null(f2b_alloc_counted(SIZE_MAX, F2B_TAG_SCRATCH));
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_COUNT), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_keeps_text_and_context), cmocka_unit_test(allocator_counts_by_tag),
+        cmocka_unit_test(a_ledger_counts_apart),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_differ_and_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

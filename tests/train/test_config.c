@@ -345,6 +345,40 @@ static void test_resume(void **state)
     f2b_config_free(saved);
 }
 
+static int64_t limit_of(const char *override)
+{
+    f2b_config *c = good(LEAST, OVERRIDES(override));
+    const int64_t bytes = c->train.memory_limit;
+    char *yaml = f2b_config_write(c);
+    f2b_config *again = f2b_config_parse(yaml, "again", "/", NULL, 0);
+    assert_non_null(again);
+    assert_int_equal(again->train.memory_limit, bytes);     /* as written, so read */
+    f2b_config_free(again);
+    f2b_free(yaml);
+    f2b_config_free(c);
+    return bytes;
+}
+
+static void test_sizes(void **state)
+{
+    (void)state;
+    assert_int_equal(limit_of("train.memory_limit=0"), 0);
+    assert_int_equal(limit_of("train.memory_limit=20GiB"), (int64_t)20 << 30);
+    assert_int_equal(limit_of("train.memory_limit=1.5 gib"), (int64_t)3 << 29);
+    assert_int_equal(limit_of("train.memory_limit=24GB"), 24000000000);
+    assert_int_equal(limit_of("train.memory_limit=800MiB"), 800 << 20);
+    assert_int_equal(limit_of("train.memory_limit=123457B"), 123457);
+    static const char *const wrong[] = { "20", "GiB", "-1GiB", "1.2.3GiB", "20GiBs", "1e3KiB", "nan",
+                                         "99999999999999TiB", "''" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "train.memory_limit=%s", wrong[i]);
+        assert_null(parse(LEAST, OVERRIDES(text)));
+        assert_int_equal(f2b_last_status(), F2B_ERR_CONFIG);
+        assert_non_null(strstr(f2b_last_error(), "train.memory_limit "));
+    }
+}
+
 /* The words of the table are in the order of the enums. */
 static void test_words(void **state)
 {
@@ -457,7 +491,7 @@ int main(void)
         cmocka_unit_test(test_sources),        cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_bad_overrides),  cmocka_unit_test(test_across_keys),
         cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_words),          cmocka_unit_test(test_files),
+        cmocka_unit_test(test_sizes), cmocka_unit_test(test_words),          cmocka_unit_test(test_files),
         cmocka_unit_test(test_reference_page), cmocka_unit_test(test_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

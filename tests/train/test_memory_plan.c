@@ -54,6 +54,11 @@ static f2b_session *open_run(const char *also)
     const char *list[MOST_OVERRIDES];
     int n = 0;
     snprintf(text, sizeof text, "%s", also);
+    for (char *dir; (dir = strstr(text, "DIR")) != NULL;) {
+        char behind[256];
+        snprintf(behind, sizeof behind, "%s", dir + 3);
+        snprintf(dir, sizeof text - (size_t)(dir - text), "%s%s", folder, behind);
+    }
     for (char *one; (one = strtok_r(rest, " ", &rest)) != NULL;) {
         assert_true(n < MOST_OVERRIDES);
         list[n++] = one;
@@ -128,6 +133,8 @@ static void the_plan_is_what_comes(void **state)
         "method.forward=base trainable.language_model=full trainable.projector=true",
         "method.loss=contrastive sampler.contrastive_batch=20",
         "method.loss=autoregressive sampler.conversation_batch=9",
+        "sampler.group_images=true train.micro_batch_tokens=1000",
+        "data.feature_cache=DIR/features train.micro_batch_tokens=1000",
     };
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) compare(runs[i]);
 }
