@@ -1,5 +1,6 @@
 /* f2b-answer as a chat: a question a line, each with what was said before. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,13 +99,28 @@ static bool command(talk *t, const char *line)
     return true;
 }
 
+/* Show the prompt of a terminal and wait for a line. Ctrl-C is let in only while waiting, so that none
+ * falls between the prompt and the reading. false: it came. */
+static bool wait_for_line(const talk *t)
+{
+    sigset_t blocked, before;
+    struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
+    sigprocmask(SIG_BLOCK, &blocked, &before);
+    interrupted = 0;
+    if (!t->settings->arguments.quiet) fputs("> ", stderr);
+    while (ppoll(&in, 1, NULL, &before) < 0 && errno == EINTR && !interrupted) continue;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return !interrupted;
+}
+
 /* The next line without its end; NULL at the end of the input, or with *status. */
 static char *read_line(const talk *t, char **line, size_t *capacity, f2b_status *status)
 {
     for (;;) {
-        if (t->terminal && !t->settings->arguments.quiet) fputs("> ", stderr);
         errno = 0, interrupted = 0;
-        const ssize_t n = getline(line, capacity, stdin);
+        const ssize_t n = t->terminal && !wait_for_line(t) ? -1 : getline(line, capacity, stdin);
         if (n >= 0) {
             if ((*line)[n - 1] == '\n') (*line)[n - 1] = '\0';
             return *line;
