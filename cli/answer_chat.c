@@ -1,5 +1,6 @@
 /* f2b-answer as a chat: a question a line, each with what was said before. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,11 +13,15 @@
 
 /* Ctrl-C stops an answer, or clears the line that is typed; it does not end the program. */
 static volatile sig_atomic_t interrupted;
+static int wake[2] = { -1, -1 };        /* a byte goes in with every Ctrl-C */
 
 static void on_interrupt(int number)
 {
     (void)number;
+    const int keep = errno;
     interrupted = 1;
+    if (wake[1] >= 0 && write(wake[1], "", 1) < 0) errno = keep;    /* full: it tells already */
+    errno = keep;
 }
 
 static bool stop(void *context)
@@ -25,13 +30,16 @@ static bool stop(void *context)
     return interrupted != 0;
 }
 
-static void catch_interrupts(void)
+static f2b_status catch_interrupts(void)
 {
     struct sigaction action;
+    if (pipe2(wake, O_NONBLOCK | O_CLOEXEC) != 0)
+        return f2b_fail_errno(F2B_ERR_IO, "cannot make a pipe");
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt; /* without SA_RESTART: it ends the reading of a line */
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
+    return F2B_OK;
 }
 
 typedef struct talk {
@@ -99,19 +107,16 @@ static bool command(talk *t, const char *line)
     return true;
 }
 
-/* Show the prompt of a terminal and wait for a line. Ctrl-C is let in only while waiting, so that none
- * falls between the prompt and the reading. false: it came. */
+/* Show the prompt of a terminal and wait for a line. The pipe tells of a Ctrl-C that falls between the
+ * two, or that another thread was given. false: it came. */
 static bool wait_for_line(const talk *t)
 {
-    sigset_t blocked, before;
-    struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGINT);
-    sigprocmask(SIG_BLOCK, &blocked, &before);
+    struct pollfd in[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = wake[0], .events = POLLIN } };
+    char told[64];
+    while (read(wake[0], told, sizeof told) > 0) continue;
     interrupted = 0;
     if (!t->settings->arguments.quiet) fputs("> ", stderr);
-    while (ppoll(&in, 1, NULL, &before) < 0 && errno == EINTR && !interrupted) continue;
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    while (poll(in, 2, -1) < 0 && errno == EINTR) continue;
     return !interrupted;
 }
 
@@ -163,8 +168,8 @@ f2b_status f2b_answer_conversation(f2b_answer_settings *s)
     F2B_TRY(f2b_answer_images(s, &name, name != NULL, &rows, &failed));
     talk t = { .settings = s, .terminal = isatty(STDIN_FILENO) != 0 };
     t.chat = f2b_chat_new(&s->answerer, rows);
-    catch_interrupts();
-    const f2b_status status = t.chat != NULL ? converse(&t) : f2b_last_status();
+    f2b_status status = t.chat != NULL ? catch_interrupts() : f2b_last_status();
+    if (status == F2B_OK) status = converse(&t);
     f2b_chat_free(t.chat);
     f2b_tensor_free(rows);
     return status;
