@@ -13,7 +13,7 @@ expect 0 '' '--check'
 has out '^  path: "/.*/model"$' 'resolved configuration'
 has out '^#   conversations\[0\]: [0-9]+ records$' 'counts of data'
 has out '^#   samples for both batches: [0-9]+$' 'counts of samples'
-has out '^#   activations +[0-9.]+ [KMG]iB$' 'memory estimate'
+has out '^#   activations +[0-9.]+ [KMG]iB  [0-9]+$' 'memory estimate'
 for kind in conversation caption both; do has out "^#   step [0-9]+: $kind, " 'preview'; done
 has out '^#     pass 2: [0-9]+ ids, [1-9][0-9]* labelled: <s>.*<image>.*</s>' 'preview of tokens'
 [ -e "$run" ] && fail '--check makes a run folder'
