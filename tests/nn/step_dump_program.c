@@ -53,6 +53,7 @@ static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *
             m->arrays[m->n++] = (f2b_named_array){ name, F2B_F32, 2, { rows, width[g] }, ones };
         }
     f2b_tape_free(tape);
+    free(keys);
 }
 
 static void write_masks(const char *path, const f2b_model *model, const f2b_case_batch *b,
