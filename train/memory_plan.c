@@ -228,10 +228,11 @@ f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2
 
 /* ---- What there is ---- */
 
-/* What the allocator keeps for reuse is at most a tenth; the program itself takes some MiB. */
+/* Blocks are reused by size class, and up to a tenth is kept: measured, 11 to 15 % more is resident than
+ * is in use. The program itself takes some MiB. */
 int64_t f2b_memory_held(int64_t bytes)
 {
-    return bytes + bytes / 10 + ((int64_t)24 << 20);
+    return bytes + bytes / 20 * 3 + ((int64_t)24 << 20);
 }
 
 f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan)
