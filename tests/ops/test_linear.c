@@ -1,8 +1,11 @@
 /* linear: groups, biases, LoRA, dropout, stored weights. */
 #include "tests/support/check_op.h"
 
+#include <math.h>
+
 #include "autograd/core/quant.h"
 #include "autograd/core/rng.h"
+#include "autograd/device/device.h"
 #include "autograd/ops/linear/linear.h"
 
 typedef struct setup {
@@ -111,10 +114,19 @@ static void errors(void **state)
     for (int i = 0; i < 4; i++) f2b_tensor_free(all[i]);
 }
 
-/* y and dx of rows x [rows, in] through a weight, as f64. */
+/* The bytes of a tensor's data or gradient, on the host, as f64. */
+static void fetch(f2b_device device, f2b_dtype dtype, const void *src, int64_t n, double *values)
+{
+    void *bytes = f2b_alloc_host((size_t)n * 8, F2B_TAG_OTHER);
+    assert_int_equal(f2b_copy(bytes, F2B_HOST, src, device, (size_t)n * f2b_dtype_size(dtype)), F2B_OK);
+    f2b_convert(values, F2B_F64, bytes, dtype, (size_t)n);
+    f2b_free(bytes);
+}
+
+/* y and dx of rows x [rows, in] through a weight on its device, as f64. */
 static void through(f2b_dtype dtype, f2b_tensor *w, int64_t rows, const double *x, double *y, double *dx)
 {
-    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    f2b_tape *tape = f2b_tape_new(w->device);
     const int64_t out = w->shape[0], in = w->shape[1];
     const f2b_dtype leaf_type = dtype == F2B_BF16 ? F2B_F32 : dtype;
     f2b_tensor *leaf = f2b_check_leaf(leaf_type, 2, (int64_t[]){ rows, in }, x, true);
@@ -124,13 +136,40 @@ static void through(f2b_dtype dtype, f2b_tensor *w, int64_t rows, const double *
     input->requires_grad = true;
     f2b_tensor *result = f2b_linear(tape, f2b_tape_keep(input), w, NULL);
     assert_non_null(result);
-    f2b_convert(y, F2B_F64, result->data, dtype, (size_t)(rows * out));
+    fetch(w->device, dtype, result->data, rows * out, y);
     assert_int_equal(f2b_tape_seed(tape, result, 0.5), F2B_OK);
     assert_int_equal(f2b_tape_backward(tape), F2B_OK);
-    f2b_convert(dx, F2B_F64, input->grad, dtype, (size_t)(rows * in));
+    fetch(w->device, dtype, input->grad, rows * in, dx);
     f2b_free(bytes);
     f2b_tape_free(tape);
     f2b_tensor_free(leaf);
+}
+
+/* The same on a CUDA device, from the same bytes, in f32 and bf16. */
+static void small_weights_on_cuda(const f2b_tensor *w, int64_t rows, const double *x)
+{
+    enum { MOST = 20000 };
+    static const f2b_dtype compute[] = { F2B_F32, F2B_BF16 };
+    static double y[2][MOST], dx[2][MOST];
+    const f2b_device cuda = { F2B_CUDA, 0 };
+    if (!f2b_device_built(F2B_CUDA)) return;
+    if (f2b_device_open(cuda) != F2B_OK) {
+        print_message("[   CUDA   ] there is no CUDA device here: %s\n", f2b_last_error());
+        return;
+    }
+    f2b_tensor *there = f2b_tensor_new(cuda, w->dtype, 2, w->shape, F2B_TAG_WEIGHTS);
+    assert_int_equal(f2b_copy(there->data, cuda, w->data, F2B_HOST, f2b_tensor_bytes(w)), F2B_OK);
+    f2b_tensor here = *w;
+    for (int c = 0; c < 2; c++) {
+        const double tolerance = compute[c] == F2B_F32 ? 1e-4 : 0.5;     /* of sums up to 40 */
+        through(compute[c], &here, rows, x, y[0], dx[0]);
+        through(compute[c], there, rows, x, y[1], dx[1]);
+        for (int64_t i = 0; i < rows * w->shape[0]; i++)
+            assert_true(fabs(y[0][i] - y[1][i]) <= tolerance);
+        for (int64_t i = 0; i < rows * w->shape[1]; i++)
+            assert_true(fabs(dx[0][i] - dx[1][i]) <= tolerance);
+    }
+    f2b_tensor_free(there);
 }
 
 /* int8 and nf4 give what their decoded values in f32 give, to the bit, forwards and backwards. */
@@ -156,6 +195,7 @@ static void small_weights(void **state)
             assert_memory_equal(y[0], y[1], sizeof y[0]);
             assert_memory_equal(dx[0], dx[1], sizeof dx[0]);
         }
+        small_weights_on_cuda(small, ROWS, x);
         f2b_tape *tape = f2b_tape_new(F2B_HOST);
         small->requires_grad = true;
         f2b_tensor *in = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ ROWS, IN }, x, false);

@@ -18,7 +18,6 @@ typedef struct f2bi_setting {
     int copies;                 /* by_row inputs come this often (0 is 1) */
     bool through_tape;          /* activations reach the op as tensors of the tape */
     bool forward_only;
-    bool may_lack_kernel;       /* then no outputs are no failure */
     uint32_t frozen;            /* bit i: input i wants no gradient */
     bool stored;                /* input `stored_input` is held as `storage` */
     f2b_dtype storage;

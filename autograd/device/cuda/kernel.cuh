@@ -139,7 +139,7 @@ static inline unsigned f2bi_row_threads(int64_t D)
     return (unsigned)(F2BI_WARP * (warps < 1 ? 1 : warps > 8 ? 8 : warps));
 }
 
-/* ---- Sums over a block ---- */
+/* ---- Sums and maxima over a block ---- */
 
 F2BI_ON_DEVICE real f2bi_warp_sum(real x)
 {
@@ -161,6 +161,21 @@ F2BI_ON_DEVICE real f2bi_block_sum(real x)
     for (unsigned w = 0; w < warps; w++) sum += part[w];
     __syncthreads();                        /* before the next sum overwrites part */
     return sum;
+}
+
+/** Likewise the largest x; NaN counts for nothing, unless all are. */
+F2BI_ON_DEVICE real f2bi_block_most(real x)
+{
+    __shared__ real part[F2BI_WARP];
+    const unsigned warps = blockDim.x / F2BI_WARP;
+    for (int step = F2BI_WARP / 2; step > 0; step /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, step));
+    if (warps == 1) return x;
+    if (threadIdx.x % F2BI_WARP == 0) part[threadIdx.x / F2BI_WARP] = x;
+    __syncthreads();
+    for (unsigned w = 0; w < warps; w++) x = fmaxf(x, part[w]);
+    __syncthreads();                        /* before the next one overwrites part */
+    return x;
 }
 
 F2BI_ON_DEVICE void f2bi_report(f2bi_fault fault, int64_t where)

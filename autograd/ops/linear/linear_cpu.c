@@ -11,20 +11,6 @@
 
 f2b_kernel KERNEL(f2bi_linear_forward), KERNEL(f2bi_linear_backward);
 
-static int64_t rank_of(const f2b_node *n, int i)
-{
-    const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)];
-    return a != NULL ? a->shape[0] : 0;
-}
-
-static int64_t rank_sum(const f2b_node *n)
-{
-    const linear_attr *attr = n->attr;
-    int64_t R = 0;
-    for (int i = 0; i < attr->n; i++) R += rank_of(n, i);
-    return R;
-}
-
 /* The A_i below each other: a [R,I] in the compute type. */
 static void stack_a(const f2b_node *n, real *a)
 {
@@ -47,21 +33,11 @@ static const T *dropped(const linear_attr *attr, const T *x, T *xd, int64_t M, i
     return xd;
 }
 
-static void add_flops(f2b_node *n, double passes, double skinny)
-{
-    const linear_attr *attr = n->attr;
-    const double M = (double)f2b_rows(n->in[0]), I = (double)f2b_dim(n->in[0], -1);
-    for (int i = 0; i < attr->n; i++) {
-        const double O = (double)f2b_dim(n->out[i], -1), r = (double)rank_of(n, i);
-        n->flops += 2 * M * (passes * I * O + skinny * r * (I + O));
-    }
-}
-
 f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
 {
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
-    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = rank_sum(n);
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
     const T *x_data = x->data;
     T *h = NULL;                        /* h [M,R] = dropout(x) A^T */
     char *scratch = NULL;
@@ -91,7 +67,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
         const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
-        const int64_t O = w->shape[0], r = rank_of(n, i);
+        const int64_t O = w->shape[0], r = linear_rank(n, i);
         f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0 } };
         if (r > 0) {
             terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r,
@@ -103,7 +79,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
                                            bias ? bias->data : NULL, bias ? bias->dtype : 0 });
     }
     f2b_free(scratch);
-    add_flops(n, 1, 1);
+    linear_add_flops(n, 1, 1);
     return status;
 }
 
@@ -174,7 +150,7 @@ static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, real *da,
     const f2b_gemm_term term = { dh, F2B_KERNEL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
     F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, (f2b_gemm_out){ da, F2B_REAL_DTYPE, I, 1, 0, NULL, 0 }));
     for (int i = 0; i < attr->n; i++) {
-        const int64_t count = rank_of(n, i) * I;
+        const int64_t count = linear_rank(n, i) * I;
         real *grad = f2b_node_grad(n, linear_slot(i, LINEAR_A), NULL);
         for (int64_t j = 0; grad != NULL && j < count; j++) grad[j] += da[j];
         da += count;
@@ -215,9 +191,9 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
 {
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
-    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = rank_sum(n);
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
     for (int i = 0; i < attr->n; i++) F2B_TRY(weight_gradients(n, i, x->data, M, I));
-    add_flops(n, n->wants & 1 ? 1 : 0, 2);
+    linear_add_flops(n, n->wants & 1 ? 1 : 0, 2);
     if (R == 0) return input_gradient(n, NULL, NULL, NULL, M, I, 0);
 
     const int64_t stack = R * I, drop = attr->has_dropout ? M * I : 0;

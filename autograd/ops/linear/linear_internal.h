@@ -16,4 +16,27 @@ typedef struct linear_attr {
 enum { LINEAR_X = 0, LINEAR_WEIGHT = 1, LINEAR_BIAS = 2, LINEAR_A = 3, LINEAR_B = 4, LINEAR_STEP = 4 };
 static inline int linear_slot(int projection, int what) { return projection * LINEAR_STEP + what; }
 
+/* Of the LoRA of projection i, 0 where there is none; and of all together. */
+static inline int64_t linear_rank(const f2b_node *n, int i)
+{
+    const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)];
+    return a != NULL ? a->shape[0] : 0;
+}
+static inline int64_t linear_rank_sum(const f2b_node *n)
+{
+    int64_t R = 0;
+    for (int i = 0; i < ((const linear_attr *)n->attr)->n; i++) R += linear_rank(n, i);
+    return R;
+}
+
+/* Passes over the weights, and over the LoRAs. */
+static inline void linear_add_flops(f2b_node *n, double passes, double skinny)
+{
+    const double M = (double)f2b_rows(n->in[0]), I = (double)f2b_dim(n->in[0], -1);
+    for (int i = 0; i < ((const linear_attr *)n->attr)->n; i++) {
+        const double O = (double)f2b_dim(n->out[i], -1), r = (double)linear_rank(n, i);
+        n->flops += 2 * M * (passes * I * O + skinny * r * (I + O));
+    }
+}
+
 #endif

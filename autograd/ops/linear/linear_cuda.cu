@@ -1,0 +1,261 @@
+/*
+ * CUDA kernels of linear: products of cuBLASLt, a LoRA's added to the result with beta = 1. Legend:
+ * M rows, I in, O out, r rank of one LoRA, R sum of the ranks of the group. Everything that is
+ * multiplied is of the rows' type; weights stored in another are decoded before their product.
+ */
+#include "autograd/device/cuda/column_sums.cuh"
+#include "autograd/device/cuda/operand.cuh"
+#include "autograd/ops/dropout/dropout_cuda.cuh"
+#include "autograd/ops/linear/linear_internal.h"
+
+F2B_DECLARE_KERNELS(f2bi_linear_forward);
+F2B_DECLARE_KERNELS(f2bi_linear_backward);
+
+static const linear_attr *attr_of(const f2b_node *n) { return (const linear_attr *)n->attr; }
+
+/* ---- What both directions need of the LoRAs ---- */
+
+/* The A_i below each other, [R,I], and room for rows [M,I] behind the mask. */
+typedef struct lora_space {
+    T *a, *xd;
+} lora_space;
+
+static f2b_status open_space(const f2b_node *n, lora_space *s, int64_t M, int64_t I, int64_t R)
+{
+    s->a = s->xd = NULL;
+    if (R == 0) return F2B_OK;
+    s->a = (T *)f2bi_scratch(n, (size_t)(R * I + 1) * sizeof(T));
+    if (s->a == NULL) return F2B_ERR_MEMORY;
+    if (attr_of(n)->has_dropout) {
+        s->xd = (T *)f2bi_scratch(n, (size_t)(M * I + 1) * sizeof(T));
+        if (s->xd == NULL) return F2B_ERR_MEMORY;
+    }
+    T *a = s->a;
+    for (int i = 0; i < attr_of(n)->n; i++) {
+        const f2b_tensor *t = n->in[linear_slot(i, LINEAR_A)];
+        if (t == NULL) continue;
+        f2bi_decode(n, t, a);
+        a += f2b_numel(t);
+    }
+    return F2B_OK;
+}
+
+static void close_space(lora_space *s)
+{
+    f2b_free(s->a);
+    f2b_free(s->xd);
+}
+
+/* *rows = dropout(x), in space, or x itself where there is no dropout. */
+static f2b_status dropped(const f2b_node *n, const T *x, T *space, int64_t M, int64_t I, const T **rows)
+{
+    *rows = x;
+    if (!attr_of(n)->has_dropout) return F2B_OK;
+    *rows = space;
+    return f2bi_drop_rows(n, &attr_of(n)->dropout, space, true, x, M, I);
+}
+
+/* ---- Forward ---- */
+
+/* h [M,R] = dropout(x) A^T */
+static f2b_status skinny(const f2b_node *n, const lora_space *s, T *h, int64_t M, int64_t I, int64_t R)
+{
+    const T *rows;
+    F2B_TRY(dropped(n, (const T *)n->in[LINEAR_X]->data, s->xd, M, I, &rows));
+    return f2bi_product(n, M, R, I, f2bi_plain(rows, I), f2bi_turned(s->a, I), 1, 0, h,
+                        F2B_KERNEL_DTYPE, R);
+}
+
+/* y = x W^T + bias */
+static f2b_status through_weight(const f2b_node *n, int i, int64_t M, int64_t I)
+{
+    const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+    const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
+    void *w_scratch, *bias_scratch = NULL;
+    f2bi_matmul m;
+    memset(&m, 0, sizeof m);
+    m.M = M, m.N = w->shape[0], m.K = I, m.type = F2B_KERNEL_DTYPE;
+    m.a = n->in[LINEAR_X]->data, m.lda = I;
+    m.b = f2bi_operand(n, w, &w_scratch), m.ldb = I, m.b_transposed = true;
+    m.c = n->out[i]->data, m.ldc = m.N, m.c_type = F2B_KERNEL_DTYPE;
+    m.alpha = 1;
+    if (bias != NULL) m.bias = f2bi_operand(n, bias, &bias_scratch);
+    f2b_status status = F2B_ERR_MEMORY;
+    if (m.b != NULL && (bias == NULL || m.bias != NULL))
+        status = f2bi_cuda_matmul(f2b_tape_device(n->tape).index, &m);
+    f2b_free(bias_scratch);
+    f2b_free(w_scratch);
+    return status;
+}
+
+/* y += scale * h B^T */
+static f2b_status through_lora(const f2b_node *n, int i, const T *h, int64_t M, int64_t R)
+{
+    const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
+    const int64_t O = b->shape[0], r = b->shape[1];
+    void *scratch;
+    const T *operand = f2bi_operand(n, b, &scratch);
+    if (operand == NULL) return F2B_ERR_MEMORY;
+    const f2b_status status =
+        f2bi_product(n, M, O, r, f2bi_plain(h, R), f2bi_turned(operand, r), attr_of(n)->scale, 1,
+                     n->out[i]->data, F2B_KERNEL_DTYPE, O);
+    f2b_free(scratch);
+    return status;
+}
+
+static f2b_status lora_forward(f2b_node *n, T *h, int64_t M, int64_t I, int64_t R)
+{
+    lora_space s;
+    f2b_status status = open_space(n, &s, M, I, R);
+    if (status == F2B_OK) status = skinny(n, &s, h, M, I, R);
+    close_space(&s);
+    for (int i = 0; i < attr_of(n)->n && status == F2B_OK; i++) {
+        if (n->in[linear_slot(i, LINEAR_B)] == NULL) continue;
+        status = through_lora(n, i, h, M, R);
+        h += linear_rank(n, i);
+    }
+    return status;
+}
+
+f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
+{
+    const f2b_tensor *x = n->in[LINEAR_X];
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
+    void *saved = NULL, *scratch = NULL;
+    if (R > 0) F2B_TRY(f2b_node_save(n, 0, (size_t)(M * R) * sizeof(T), &saved));
+    if (M == 0) return F2B_OK;
+    for (int i = 0; i < attr_of(n)->n; i++) F2B_TRY(through_weight(n, i, M, I));
+    if (R > 0) {
+        if (saved == NULL) scratch = f2bi_scratch(n, (size_t)(M * R) * sizeof(T));
+        if (saved == NULL && scratch == NULL) return F2B_ERR_MEMORY;
+        const f2b_status status = lora_forward(n, (T *)(saved != NULL ? saved : scratch), M, I, R);
+        f2b_free(scratch);
+        F2B_TRY(status);
+    }
+    linear_add_flops(n, 1, 1);
+    return f2bi_launched(n);
+}
+
+/* ---- Backward ---- */
+
+static __global__ void bias_partials(real *partial, int64_t R, int64_t D, int64_t chunk_rows,
+                                     const T *dy)
+{
+    F2BI_COLUMN_PARTIALS(LOAD(dy[r * D + c]));
+}
+
+static f2b_status bias_gradient(const f2b_node *n, int i, void *db, const T *dy, int64_t M, int64_t O)
+{
+    real *partial = (real *)f2bi_scratch(n, (size_t)(f2bi_chunks(M) * O) * sizeof(real));
+    if (partial == NULL) return F2B_ERR_MEMORY;
+    F2B_LAUNCH(bias_partials, f2bi_column_grid(M, O), F2BI_BLOCK, 0, f2bi_stream(n), partial, M, O,
+               f2bi_chunk_rows(M), dy);
+    f2bi_add_partials(n, db, n->in[linear_slot(i, LINEAR_BIAS)]->dtype, partial, M, O);
+    f2b_free(partial);
+    return F2B_OK;
+}
+
+/* Trained weight and bias: dW [O,I] += dy^T x, db += column sums of dy. */
+static f2b_status weight_gradients(f2b_node *n, int i, int64_t M, int64_t I)
+{
+    const int64_t O = f2b_dim(n->out[i], -1);
+    const T *dy = (const T *)n->out[i]->grad;
+    void *dw = f2b_node_grad(n, linear_slot(i, LINEAR_WEIGHT), NULL);
+    void *db = f2b_node_grad(n, linear_slot(i, LINEAR_BIAS), NULL);
+    if (db != NULL && M * O > 0) F2B_TRY(bias_gradient(n, i, db, dy, M, O));
+    if (dw == NULL) return F2B_OK;
+    n->flops += 2.0 * (double)M * (double)I * (double)O;
+    return f2bi_product(n, O, I, M, f2bi_turned(dy, O),
+                        f2bi_plain((const T *)n->in[LINEAR_X]->data, I), 1, 1, dw, F2B_F32, I);
+}
+
+/* dh [M,R] = scale * dy B, and dB [O,r] += scale * dy^T h. */
+static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
+{
+    const double scale = attr_of(n)->scale;
+    const T *h = (const T *)n->saved[0];
+    for (int i = 0; i < attr_of(n)->n; i++) {
+        const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
+        if (b == NULL) continue;
+        const int64_t O = b->shape[0], r = b->shape[1];
+        const T *dy = (const T *)n->out[i]->grad;
+        void *scratch;
+        const T *operand = f2bi_operand(n, b, &scratch);
+        if (operand == NULL) return F2B_ERR_MEMORY;
+        const f2b_status status =
+            f2bi_product(n, M, r, O, f2bi_plain(dy, O), f2bi_plain(operand, r), scale, 0, dh,
+                         F2B_KERNEL_DTYPE, R);
+        f2b_free(scratch);
+        F2B_TRY(status);
+        void *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
+        if (db != NULL)
+            F2B_TRY(f2bi_product(n, O, r, M, f2bi_turned(dy, O), f2bi_plain(h, R), scale, 1, db,
+                                 F2B_F32, r));
+        h += r, dh += r;
+    }
+    return F2B_OK;
+}
+
+/* dA_i [r,I] += dh_i^T dropout(x) */
+static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, int64_t M, int64_t I, int64_t R)
+{
+    bool wanted = false;
+    for (int i = 0; i < attr_of(n)->n; i++) wanted |= n->wants >> linear_slot(i, LINEAR_A) & 1;
+    if (!wanted) return F2B_OK;
+    const T *rows;
+    F2B_TRY(dropped(n, (const T *)n->in[LINEAR_X]->data, space, M, I, &rows));
+    for (int i = 0; i < attr_of(n)->n; i++) {
+        const int64_t r = linear_rank(n, i);
+        void *da = f2b_node_grad(n, linear_slot(i, LINEAR_A), NULL);
+        if (da != NULL)
+            F2B_TRY(f2bi_product(n, r, I, M, f2bi_turned(dh, R), f2bi_plain(rows, I), 1, 1, da,
+                                 F2B_F32, I));
+        dh += r;
+    }
+    return F2B_OK;
+}
+
+/* dx (+)= sum of dy_i W_i + mask * (dh A) */
+static f2b_status input_gradient(f2b_node *n, const T *dh, const lora_space *s, int64_t M, int64_t I,
+                                 int64_t R)
+{
+    bool fresh;
+    T *dx = (T *)f2b_node_grad(n, LINEAR_X, &fresh);
+    if (dx == NULL) return F2B_OK;
+    for (int i = 0; i < attr_of(n)->n; i++) {
+        const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+        const int64_t O = w->shape[0];
+        void *scratch;
+        const T *operand = f2bi_operand(n, w, &scratch);
+        if (operand == NULL) return F2B_ERR_MEMORY;
+        const f2b_status status =
+            f2bi_product(n, M, I, O, f2bi_plain((const T *)n->out[i]->grad, O), f2bi_plain(operand, I),
+                         1, fresh && i == 0 ? 0 : 1, dx, F2B_KERNEL_DTYPE, I);
+        f2b_free(scratch);
+        F2B_TRY(status);
+    }
+    if (R == 0) return F2B_OK;
+    const bool masked = attr_of(n)->has_dropout;
+    F2B_TRY(f2bi_product(n, M, I, R, f2bi_plain(dh, R), f2bi_plain(s->a, I), 1, masked ? 0 : 1,
+                         masked ? s->xd : dx, F2B_KERNEL_DTYPE, I));
+    return masked ? f2bi_drop_rows(n, &attr_of(n)->dropout, dx, false, s->xd, M, I) : F2B_OK;
+}
+
+f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
+{
+    const f2b_tensor *x = n->in[LINEAR_X];
+    const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
+    for (int i = 0; i < attr_of(n)->n; i++) F2B_TRY(weight_gradients(n, i, M, I));
+    linear_add_flops(n, n->wants & 1 ? 1 : 0, 2);
+    lora_space s;
+    f2b_status status = open_space(n, &s, M, I, R);
+    T *dh = (T *)f2bi_scratch(n, (size_t)(M * R + 1) * sizeof(T));
+    if (status == F2B_OK && dh == NULL) status = F2B_ERR_MEMORY;
+    if (status == F2B_OK && R > 0) status = lora_b_gradients(n, dh, M, R);
+    if (status == F2B_OK && R > 0) status = lora_a_gradients(n, dh, s.xd, M, I, R);
+    if (status == F2B_OK) status = input_gradient(n, dh, &s, M, I, R);
+    f2b_free(dh);
+    close_space(&s);
+    F2B_TRY(status);
+    return f2bi_launched(n);
+}
