@@ -39,19 +39,21 @@ GROUPS = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "o_proj": "o", "out
 
 
 class HfStep:
-    def __init__(self, folder, settings, batch):
-        self.settings, self.batch = settings, batch
-        self.base = load_llava(folder)
+    def __init__(self, folder, settings, batch, dtype=torch.float64):
+        self.settings, self.batch, self.dtype = settings, batch, dtype
+        # What is trained has f32 masters where the arithmetic is coarser.
+        self.master = dtype if dtype == torch.float64 else torch.float32
+        self.base = load_llava(folder, dtype)
         self.names = {id(p): name for name, p in self.base.named_parameters()}
         config = SimpleNamespace(language=self.text_config(), vision=self.vision_config(),
                                  feature_layer=self.base.config.vision_feature_layer)
         self.added = added_parameters(settings, config)
         self.tokens = batch.initial.get("summary_tokens")
         if self.tokens is not None:
-            self.tokens = self.tokens.double().requires_grad_()
+            self.tokens = self.tokens.to(self.master).requires_grad_()
         self.log_temperature = batch.initial.get("log_temperature")
         if self.log_temperature is not None:
-            self.log_temperature = self.log_temperature.double().requires_grad_()
+            self.log_temperature = self.log_temperature.to(self.master).requires_grad_()
         self.peft, self.lora, self.sites = None, {}, []
         for adapter in sorted({n.split(".")[-2] for n in self.added if ".lora_" in n}):
             self.add_adapter(adapter)
@@ -111,11 +113,11 @@ class HfStep:
         return kept[0][0], out.last_hidden_state[0]
 
     def visual(self, i, sample):
-        pixels, tower = sample["image"].double()[None], self.base.vision_tower.vision_model
+        pixels, tower = sample["image"].to(self.dtype)[None], self.base.vision_tower.vision_model
         layer = self.base.config.vision_feature_layer
         if self.settings.method.forward == "single":
             self.use("compression", "tower", i)
-            x = torch.cat([tower.embeddings(pixels), self.tokens[None]], 1)
+            x = torch.cat([tower.embeddings(pixels), self.tokens.to(self.dtype)[None]], 1)
             states = tower.encoder(inputs_embeds=tower.pre_layrnorm(x), output_hidden_states=True)
             return self.base.multi_modal_projector(states[1][layer][0, -len(self.tokens):])
         if self.peft is not None:
@@ -129,7 +131,7 @@ class HfStep:
         if IMAGE not in ids:
             return rows
         at = ids.tolist().index(IMAGE)
-        return torch.cat([rows[:at], image, rows[at + 1:]])
+        return torch.cat([rows[:at], image.to(rows.dtype), rows[at + 1:]])
 
     def summarise(self, place, i, ids, image=None):
         method, summary = self.settings.method, self.settings.summary
@@ -137,8 +139,8 @@ class HfStep:
             self.use("generation", place, i)
             return self.run_language(self.embeddings(ids, image))[1][-1:]
         self.use("compression", place, i)
-        states = self.run_language(torch.cat([self.embeddings(ids, image), self.tokens]),
-                                   summary.attention == "causal")
+        rows = torch.cat([self.embeddings(ids, image), self.tokens.to(self.dtype)])
+        states = self.run_language(rows, summary.attention == "causal")
         return states[summary.hidden_state == "final_norm"][-len(self.tokens):]
 
     def token_loss(self, i, conversation, image):
@@ -150,7 +152,7 @@ class HfStep:
             at = conversation["ids"].index(IMAGE)
             labels = torch.cat([labels[:at], labels.new_full((len(image),), NO_LABEL),
                                 labels[at + 1:]])
-        logits = self.base.language_model.lm_head(self.run_language(x)[1])
+        logits = self.base.language_model.lm_head(self.run_language(x)[1]).to(self.master)
         loss = torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=NO_LABEL,
                                                  reduction="sum")
         return loss, int((labels[1:] != NO_LABEL).sum())
@@ -183,6 +185,7 @@ class HfStep:
         temperature = self.settings.method.temperature
         if temperature == "learned":
             temperature = self.log_temperature.exp()[0]
+        images, captions = ([x.to(self.master) for x in xs] for xs in (images, captions))
         s = torch.stack([torch.stack([torch.cosine_similarity(v, t, 0) for t in captions])
                          for v in images]) / temperature
         total = 0.0
@@ -204,15 +207,18 @@ class HfStep:
         return trained
 
 
-def run_hf_step(folder, settings, batch):
-    """As step.run_step, without activations."""
-    step = HfStep(folder, settings, batch)
+def run_hf_step(folder, settings, batch, dtype=torch.float64):
+    """As step.run_step, without activations. In bf16 as one trains in PyTorch: frozen weights are
+    bf16, trained ones f32, autocast chooses."""
+    step = HfStep(folder, settings, batch, dtype)
     trained = step.gradients()
     for p in step.base.parameters():
         p.requires_grad_(False)
     for p in trained.values():
         p.requires_grad_(True)
-    loss_ar, loss_disc = step.run()
+        p.data = p.data.to(step.master)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        loss_ar, loss_disc = step.run()
     for p in trained.values():                # set_adapter() switches the other adapters off
         p.requires_grad_(True)
     sum(loss for loss in (loss_ar, loss_disc) if loss is not None).backward()
