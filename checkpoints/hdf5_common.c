@@ -9,15 +9,27 @@
 #include "autograd/core/alloc.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t turn;
 
 static void start(void)
 {
+    pthread_mutexattr_t nests;
+    pthread_mutexattr_init(&nests);
+    pthread_mutexattr_settype(&nests, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&turn, &nests);
+    pthread_mutexattr_destroy(&nests);
     H5dont_atexit();                            /* a file that failed must not be touched at exit */
     H5open();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);      /* libraries never print */
 }
 
-void f2bi_hdf5_start(void) { pthread_once(&once, start); }
+void f2bi_hdf5_begin(void)
+{
+    pthread_once(&once, start);
+    pthread_mutex_lock(&turn);
+}
+
+void f2bi_hdf5_end(void) { pthread_mutex_unlock(&turn); }
 
 /* The innermost entry is what happened; for failed writes it holds errno's text in a longer one. */
 static herr_t take_reason(unsigned n, const H5E_error2_t *error, void *user)
@@ -57,7 +69,6 @@ static hid_t access_properties(void)
 
 hid_t f2bi_hdf5_create(const char *path)
 {
-    f2bi_hdf5_start();
     const hid_t fapl = access_properties(), fcpl = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(fcpl, 0);            /* the same state gives the same bytes */
     H5Pset_attr_phase_change(fcpl, 0, 0);       /* root attributes may be larger than 64 KiB */
@@ -70,7 +81,6 @@ hid_t f2bi_hdf5_create(const char *path)
 
 hid_t f2bi_hdf5_open(const char *path)
 {
-    f2bi_hdf5_start();
     const hid_t fapl = access_properties();
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
     if (file < 0) (void)f2bi_hdf5_fail(F2B_ERR_FORMAT, "%s is no readable HDF5 file", path);

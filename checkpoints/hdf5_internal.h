@@ -1,6 +1,7 @@
 /*
  * HDF5 as this program uses it: no work at exit, no printing, errors as our messages, and every
- * property of a file chosen in one place. The library is not thread-safe; callers take turns.
+ * property of a file chosen in one place. The library is not thread-safe, so threads take turns: who
+ * calls it has begun a turn.
  */
 #ifndef F2B_CHECKPOINTS_HDF5_INTERNAL_H
 #define F2B_CHECKPOINTS_HDF5_INTERNAL_H
@@ -12,8 +13,9 @@
 #include "autograd/core/status.h"
 #include "checkpoints/named_array.h"
 
-/** Before any other HDF5 call. Costs nothing when done already. */
-void f2bi_hdf5_start(void);
+/** Around all HDF5 calls that belong together: from here on no other thread calls HDF5. Turns nest. */
+void f2bi_hdf5_begin(void);
+void f2bi_hdf5_end(void);
 
 /** f2b_fail with the reason from HDF5's error stack at the end, and the stack cleared. */
 f2b_status f2bi_hdf5_fail(f2b_status code, const char *format, ...) F2B_PRINTF(2, 3);

@@ -5,8 +5,8 @@
  *
  * state.h5: /parameters/<name>, /adam/m/<name>, /adam/v/<name> (f32, contiguous, the tensor's own
  * shape; attribute `updates` of /adam/m/<name> is Adam's count) and root attributes (64-bit
- * integers, doubles, UTF-8 strings of fixed length, up to 64 MiB). HDF5 is not thread-safe: one
- * thread at a time may be in these functions.
+ * integers, doubles, UTF-8 strings of fixed length, up to 64 MiB). Any thread may call these
+ * functions, each with a handle of its own; where they need HDF5 they take turns.
  */
 #ifndef F2B_CHECKPOINTS_STATE_H
 #define F2B_CHECKPOINTS_STATE_H

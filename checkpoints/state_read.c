@@ -157,7 +157,7 @@ static f2b_status read_tensors(f2b_state_file *file)
     return F2B_OK;
 }
 
-static f2b_status open_hdf5(f2b_state_file *file)
+static f2b_status read_structure(f2b_state_file *file)
 {
     file->file = f2bi_hdf5_open(file->path);
     if (file->file < 0) return f2b_last_status();
@@ -169,6 +169,14 @@ static f2b_status open_hdf5(f2b_state_file *file)
     if (file->parameters < 0 || file->m < 0 || file->v < 0)
         return f2b_fail_context("%s", file->path);
     return read_tensors(file) == F2B_OK ? F2B_OK : f2b_fail_context("%s", file->path);
+}
+
+static f2b_status open_hdf5(f2b_state_file *file)
+{
+    f2bi_hdf5_begin();
+    const f2b_status status = read_structure(file);
+    f2bi_hdf5_end();
+    return status;
 }
 
 f2b_state_file *f2bi_state_open_file(const char *folder, int64_t step)
@@ -187,7 +195,9 @@ f2b_state_file *f2bi_state_open_file(const char *folder, int64_t step)
 void f2b_state_close(f2b_state_file *file)
 {
     if (!file) return;
+    f2bi_hdf5_begin();
     if (file->file >= 0) H5Fclose(file->file);          /* strong: the groups close with it */
+    f2bi_hdf5_end();
     for (int64_t i = 0; i < file->n_attributes; ++i) {
         f2b_free((char *)file->attributes[i].name);
         f2b_free((char *)file->attributes[i].text);
@@ -250,7 +260,7 @@ int64_t f2b_state_find(const f2b_state_file *file, const char *name)
     return -1;
 }
 
-static f2b_status read_data(const f2b_state_file *file, hid_t group, const char *name, float *out)
+static f2b_status read_set(const f2b_state_file *file, hid_t group, const char *name, float *out)
 {
     f2b_named_array array = { 0 };
     const hid_t set = f2bi_hdf5_open_f32(group, name, &array);
@@ -260,6 +270,14 @@ static f2b_status read_data(const f2b_state_file *file, hid_t group, const char 
     if (result < 0)
         return f2bi_hdf5_fail(F2B_ERR_IO, "%s: cannot read tensor %s", file->path, name);
     return F2B_OK;
+}
+
+static f2b_status read_data(const f2b_state_file *file, hid_t group, const char *name, float *out)
+{
+    f2bi_hdf5_begin();
+    const f2b_status status = read_set(file, group, name, out);
+    f2bi_hdf5_end();
+    return status;
 }
 
 f2b_status f2b_state_read(f2b_state_file *file, int64_t i, float *parameter, float *m, float *v)

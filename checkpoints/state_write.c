@@ -137,10 +137,8 @@ static f2b_status write_contents(hid_t file, const char *path, const f2b_state *
     return F2B_OK;
 }
 
-f2b_status f2bi_state_write_file(const char *path, const f2b_state *state)
+static f2b_status write_file(const char *path, const f2b_state *state)
 {
-    F2B_TRY(check_tensors(state));
-    F2B_TRY(check_attributes(state));
     const hid_t file = f2bi_hdf5_create(path);
     if (file < 0) return f2b_last_status();
     f2b_status status = write_contents(file, path, state);
@@ -152,5 +150,15 @@ f2b_status f2bi_state_write_file(const char *path, const f2b_state *state)
         (void)!truncate(path, 0);
         unlink(path);
     }
+    return status;
+}
+
+f2b_status f2bi_state_write_file(const char *path, const f2b_state *state)
+{
+    F2B_TRY(check_tensors(state));
+    F2B_TRY(check_attributes(state));
+    f2bi_hdf5_begin();
+    const f2b_status status = write_file(path, state);
+    f2bi_hdf5_end();
     return status;
 }

@@ -20,8 +20,7 @@
  * twice under different names has one row and two ids. Other files in the folder are ignored.
  *
  * Opening checks the size of every shard and the checksum of all of it but the tokens, before HDF5
- * sees it; f2b_store_verify also reads the tokens. An open store may be read from many threads;
- * opening and verifying use HDF5, one thread at a time.
+ * sees it; f2b_store_verify also reads the tokens. An open store may be read from many threads.
  */
 #ifndef F2B_CHECKPOINTS_STORE_H
 #define F2B_CHECKPOINTS_STORE_H

@@ -200,7 +200,11 @@ f2b_status f2bi_store_shard_read(const f2bi_store_manifest *m, int64_t number, b
         return f2b_fail(F2B_ERR_FORMAT, "%s is missing, but " F2B_STORE_FILE " lists it; " REMEDY,
                         s->path);
     if (fd < 0) return f2b_last_status();
-    const f2b_status status = check_bytes(fd, m, s, size, whole);
+    f2b_status status = check_bytes(fd, m, s, size, whole);
     close(fd);
-    return status == F2B_OK ? take_contents(m, s, catalog) : status;
+    if (status != F2B_OK) return status;
+    f2bi_hdf5_begin();
+    status = take_contents(m, s, catalog);
+    f2bi_hdf5_end();
+    return status;
 }

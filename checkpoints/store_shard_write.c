@@ -14,7 +14,6 @@
 
 hid_t f2bi_store_f16_type(void)
 {
-    f2bi_hdf5_start();
     const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
     H5Tset_fields(type, 15, 10, 5, 0, 10);      /* sign, exponent, mantissa */
     H5Tset_size(type, 2);
@@ -151,7 +150,9 @@ f2b_status f2bi_store_shard_write(const f2bi_store_manifest *m, const f2bi_catal
 {
     char *partial = f2b_sprintf(F2B_TAG_FILES, "%s" F2B_PARTIAL_SUFFIX, entry->path);
     if (!partial) return f2b_last_status();
+    f2bi_hdf5_begin();
     f2b_status status = write_file(partial, m, catalog, first_duplicate, tokens, entry);
+    f2bi_hdf5_end();
     if (status == F2B_OK) status = seal(partial, m, entry);
     if (status == F2B_OK && rename(partial, entry->path) != 0)
         status = f2b_fail_errno(F2B_ERR_IO, "cannot rename %s to %s", partial, entry->path);

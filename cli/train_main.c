@@ -27,7 +27,7 @@ static f2b_status print_text(char *text)
 static f2b_status train(f2b_session *session, const train_options *o, f2b_train_view *view)
 {
     const f2b_trainer_events events = { f2b_train_note, f2b_train_step, f2b_signals_stop, view,
-                                        f2b_train_progress };
+                                        f2b_train_progress, f2b_train_saving };
     f2b_resume mode = F2B_RESUME_PATH;
     if (strcmp(o->resume, "auto") == 0) mode = F2B_RESUME_AUTO;
     if (strcmp(o->resume, "none") == 0) mode = F2B_RESUME_NONE;

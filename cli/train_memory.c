@@ -25,7 +25,10 @@ void f2b_train_print_memory(const f2b_session *s)
     if (p->available > 0)
         printf("; may take: %s (%s)", f2b_format_bytes(p->available).text,
                p->limited ? "train.memory_limit" : "what there is");
-    printf("\n");
+    printf("\n#   a checkpoint: %s, %s\n", f2b_format_bytes(p->state).text,
+           !p->saves ? "written at the end of the run"
+           : p->saves_beside ? "written from a copy while training goes on"
+           : "written between two steps: there is no room for a copy beside them");
     char warning[512];
     if (f2b_train_memory_warning(s, warning, sizeof warning)) printf("#   %s\n", warning);
 }

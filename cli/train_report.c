@@ -17,15 +17,29 @@ void f2b_train_note(void *user, const char *text)
     pthread_mutex_unlock(&view->lock);
 }
 
+void f2b_train_saving(void *user, int64_t step)
+{
+    f2b_train_view *view = user;
+    view->saving = step;
+}
+
+/* What the progress line says of a checkpoint that is being written. */
+static f2b_short_text saving(const f2b_train_view *view)
+{
+    f2b_short_text t = { "" };
+    if (view->saving > 0) snprintf(t.text, sizeof t.text, " | saving %lld", (long long)view->saving);
+    return t;
+}
+
 void f2b_train_progress(void *user, int64_t step, int64_t steps, const f2b_step_progress *at)
 {
     f2b_train_view *view = user;
     pthread_mutex_lock(&view->lock);
     f2b_progress_show(view->progress, false,
-                      "step %lld/%lld | micro-batch %lld/%lld | %s %lld/%lld | %s in use",
+                      "step %lld/%lld | micro-batch %lld/%lld | %s %lld/%lld | %s in use%s",
                       (long long)step, (long long)steps, (long long)at->micro_batch + 1,
                       (long long)at->micro_batches, at->pass, (long long)at->done, (long long)at->of,
-                      f2b_format_bytes(f2b_bytes_in_use(F2B_TAG_COUNT)).text);
+                      f2b_format_bytes(f2b_bytes_in_use(F2B_TAG_COUNT)).text, saving(view).text);
     pthread_mutex_unlock(&view->lock);
 }
 
@@ -58,10 +72,10 @@ void f2b_train_step(void *user, const f2b_metrics_row *row, int64_t steps)
     print_loss(losses + n, sizeof losses - (size_t)n, "disc", view->loss_disc);
     pthread_mutex_lock(&view->lock);
     f2b_progress_show(view->progress, row->step == steps,
-                      "step %lld/%lld | %sgrad %.2f | lr %s | %.0f tok/s | %s | ETA %s",
+                      "step %lld/%lld | %sgrad %.2f | lr %s | %.0f tok/s | %s%s | ETA %s",
                       (long long)row->step, (long long)steps, losses, row->grad_norm,
                       format_rate(row->lr).text, row->tokens_per_second,
-                      f2b_format_bytes(row->peak_bytes).text,
+                      f2b_format_bytes(row->peak_bytes).text, saving(view).text,
                       f2b_format_duration(eta).text);
     pthread_mutex_unlock(&view->lock);
 }

@@ -16,14 +16,14 @@ typedef struct f2b_train_view {
     pthread_mutex_t lock;       /* the data's threads have notes too */
     int64_t first_step;         /* of this session: what the ETA counts from; 0: none yet */
     double loss_ar, loss_disc;  /* the last of each kind; 0: none yet */
+    int64_t saving;             /* step of the checkpoint that is being written; 0: none */
 } f2b_train_view;
 
-/** The callbacks note and step. */
+/** The callbacks of a run. */
 void f2b_train_note(void *view, const char *text);
-/** Where a step is, on the progress line. */
-void f2b_train_progress(void *user, int64_t step, int64_t steps, const f2b_step_progress *at);
-
 void f2b_train_step(void *view, const f2b_metrics_row *row, int64_t steps);
+void f2b_train_progress(void *view, int64_t step, int64_t steps, const f2b_step_progress *at);
+void f2b_train_saving(void *view, int64_t step);
 
 /** Before the first step: model, data and steps in a few lines; after the last, if there was one:
  *  peaks of memory, and where things are. */

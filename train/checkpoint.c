@@ -2,18 +2,24 @@
 #include "train/checkpoint.h"
 
 #include "autograd/device/cpu/products.h"
+#include "autograd/device/device.h"
 #include "checkpoints/method_json.h"
 #include "checkpoints/trained_tensors.h"
 #include "train/config.h"
 
-static f2b_state_tensor tensor_of(const f2b_parameters *p, const f2b_optimizer *o, int64_t i)
-{
-    const f2b_tensor *t = p->items[i].tensor;
-    f2b_state_tensor s = { .parameter = { t->name, t->dtype, t->ndim, { 0 }, t->data },
-                           .m = o->m[i]->data, .v = o->v[i]->data, .updates = o->updates[i] };
-    memcpy(s.parameter.shape, t->shape, sizeof t->shape);
-    return s;
-}
+enum { MOST_ATTRIBUTES = 9 };
+
+struct f2b_snapshot {
+    const f2b_config *config;
+    const char *base;
+    const f2b_parameters *parameters;
+    const f2b_optimizer *optimizer;
+    char *copy;                         /* of all values; NULL until one is wanted */
+    char *yaml, *json;
+    f2b_state_tensor *tensors;          /* [parameters->n] */
+    f2b_attribute attributes[MOST_ATTRIBUTES];
+    f2b_state state;
+};
 
 static f2b_attribute text(const char *name, const char *value)
 {
@@ -33,36 +39,106 @@ static const char *products_of(const f2b_config *config, const f2b_parameters *p
     return asked ? f2b_products_name(f2b_cpu_products()) : "";
 }
 
-f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
-                               const f2b_parameters *parameters, const f2b_optimizer *optimizer,
-                               const f2b_run_position *position, f2b_state_notify *notify,
-                               void *user)
+/* ---- Taking and writing ---- */
+
+f2b_snapshot *f2b_snapshot_new(const f2b_config *config, const char *base,
+                               const f2b_parameters *parameters, const f2b_optimizer *optimizer)
 {
+    f2b_snapshot *s = f2b_calloc(1, sizeof *s, F2B_TAG_FILES);
+    if (s == NULL) return NULL;
+    *s = (f2b_snapshot){ .config = config, .base = base, .parameters = parameters,
+                         .optimizer = optimizer };
     const f2b_method method = f2b_config_method(config);
-    char *yaml = f2b_config_write(config), *json = f2b_method_to_json(&method);
-    f2b_state_tensor *tensors = f2b_calloc((size_t)parameters->n, sizeof *tensors, F2B_TAG_FILES);
-    f2b_status status = yaml && json && tensors ? F2B_OK : F2B_ERR_MEMORY;
-    if (status == F2B_OK) {
-        for (int64_t i = 0; i < parameters->n; i++)
-            tensors[i] = tensor_of(parameters, optimizer, i);
-        const f2b_attribute attributes[] = {
-            text("config", yaml), text("method", json), text("base_model", base),
-            text(F2B_STATE_BASE_PATH, config->model.path),
-            text(F2B_STATE_VISION_PATH, config->model.vision_path ? config->model.vision_path : ""),
-            text("products", products_of(config, parameters)),
-            integer(F2B_STATE_SEED, config->train.seed),
-            integer("skipped", position->skipped),
-            integer("skipped_in_a_row", position->skipped_in_a_row),
-        };
-        const f2b_state state = { position->step, tensors, parameters->n, attributes,
-                                  sizeof attributes / sizeof *attributes };
-        status = f2b_state_save(config->run.dir, &state, (int)config->run.keep, notify, user);
-    }
-    f2b_free(yaml);
-    f2b_free(json);
-    f2b_free(tensors);
-    return status;
+    s->tensors = f2b_calloc((size_t)parameters->n, sizeof *s->tensors, F2B_TAG_FILES);
+    s->yaml = f2b_config_write(config), s->json = f2b_method_to_json(&method);
+    if (s->tensors != NULL && s->yaml != NULL && s->json != NULL) return s;
+    f2b_snapshot_free(s);
+    return NULL;
 }
+
+void f2b_snapshot_free(f2b_snapshot *s)
+{
+    if (s == NULL) return;
+    f2b_free(s->copy);
+    f2b_free(s->yaml);
+    f2b_free(s->json);
+    f2b_free(s->tensors);
+    f2b_free(s);
+}
+
+int64_t f2b_snapshot_bytes(const f2b_parameters *parameters)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < parameters->n; i++)
+        bytes += 3 * (int64_t)f2b_tensor_bytes(parameters->items[i].tensor);
+    return bytes;
+}
+
+/* The values of t: copied to *free, which moves on, or where they are. */
+static f2b_status take_values(const f2b_tensor *t, char **free, const void **values)
+{
+    *values = t->data;
+    if (*free == NULL) return F2B_OK;
+    const size_t bytes = f2b_tensor_bytes(t);
+    *values = *free;
+    *free += bytes;
+    return f2b_copy((void *)*values, F2B_HOST, t->data, t->device, bytes);
+}
+
+static f2b_status take_tensor(f2b_snapshot *s, int64_t i, char **free)
+{
+    const f2b_tensor *t = s->parameters->items[i].tensor;
+    const void *m, *v;
+    f2b_state_tensor *out = &s->tensors[i];
+    *out = (f2b_state_tensor){ .parameter = { t->name, t->dtype, t->ndim, { 0 }, NULL },
+                               .updates = s->optimizer->updates[i] };
+    memcpy(out->parameter.shape, t->shape, sizeof t->shape);
+    F2B_TRY(take_values(t, free, &out->parameter.data));
+    F2B_TRY(take_values(s->optimizer->m[i], free, &m));
+    F2B_TRY(take_values(s->optimizer->v[i], free, &v));
+    out->m = m, out->v = v;
+    return F2B_OK;
+}
+
+static void take_attributes(f2b_snapshot *s, const f2b_run_position *position)
+{
+    const f2b_config *config = s->config;
+    const f2b_attribute all[MOST_ATTRIBUTES] = {
+        text("config", s->yaml), text("method", s->json), text("base_model", s->base),
+        text(F2B_STATE_BASE_PATH, config->model.path),
+        text(F2B_STATE_VISION_PATH, config->model.vision_path ? config->model.vision_path : ""),
+        text("products", products_of(config, s->parameters)),
+        integer(F2B_STATE_SEED, config->train.seed),
+        integer("skipped", position->skipped),
+        integer("skipped_in_a_row", position->skipped_in_a_row),
+    };
+    memcpy(s->attributes, all, sizeof all);
+}
+
+f2b_status f2b_snapshot_take(f2b_snapshot *s, const f2b_run_position *position, bool apart)
+{
+    const bool on_host = s->parameters->n == 0 ||
+                         s->parameters->items[0].tensor->device.kind == F2B_CPU;
+    char *free = NULL;
+    if (apart || !on_host) {
+        const int64_t bytes = f2b_snapshot_bytes(s->parameters);
+        if (s->copy == NULL) s->copy = f2b_alloc_host((size_t)bytes, F2B_TAG_SNAPSHOT);
+        if (s->copy == NULL) return F2B_ERR_MEMORY;
+        free = s->copy;
+    }
+    for (int64_t i = 0; i < s->parameters->n; i++) F2B_TRY(take_tensor(s, i, &free));
+    take_attributes(s, position);
+    s->state = (f2b_state){ position->step, s->tensors, s->parameters->n, s->attributes,
+                            MOST_ATTRIBUTES };
+    return F2B_OK;
+}
+
+f2b_status f2b_snapshot_write(const f2b_snapshot *s, f2b_state_notify *notify, void *user)
+{
+    return f2b_state_save(s->config->run.dir, &s->state, (int)s->config->run.keep, notify, user);
+}
+
+/* ---- Going on ---- */
 
 static f2b_status same_run(f2b_state_file *file, const f2b_config *config, const char *base)
 {
@@ -77,6 +153,19 @@ static f2b_status same_run(f2b_state_file *file, const f2b_config *config, const
     if (before == NULL) return f2b_last_status();
     const f2b_status status = f2b_config_check_resume(before, config);
     f2b_config_free(before);
+    return status;
+}
+
+static f2b_status read_to_device(f2b_state_file *file, int64_t at, const f2b_tensor *const to[3])
+{
+    const size_t bytes = f2b_tensor_bytes(to[0]);
+    char *host = f2b_alloc_host(3 * bytes, F2B_TAG_FILES);
+    if (host == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = f2b_state_read(file, at, (float *)host, (float *)(host + bytes),
+                                       (float *)(host + 2 * bytes));
+    for (size_t k = 0; k < 3 && status == F2B_OK; k++)
+        status = f2b_copy(to[k]->data, to[k]->device, host + k * bytes, F2B_HOST, bytes);
+    f2b_free(host);
     return status;
 }
 
@@ -95,7 +184,10 @@ static f2b_status read_tensor(f2b_state_file *file, const f2b_parameters *parame
                         f2b_shape_text(saved->parameter.ndim, saved->parameter.shape, theirs),
                         f2b_shape_text(t->ndim, t->shape, ours));
     optimizer->updates[i] = saved->updates;
-    return f2b_state_read(file, at, t->data, optimizer->m[i]->data, optimizer->v[i]->data);
+    const f2b_tensor *to[3] = { t, optimizer->m[i], optimizer->v[i] };
+    return t->device.kind == F2B_CPU
+           ? f2b_state_read(file, at, to[0]->data, to[1]->data, to[2]->data)
+           : read_to_device(file, at, to);
 }
 
 f2b_status f2b_checkpoint_resume(f2b_state_file *file, const f2b_config *config, const char *base,

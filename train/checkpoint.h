@@ -16,12 +16,30 @@ typedef struct f2b_run_position {
     int64_t skipped_in_a_row;
 } f2b_run_position;
 
-/** Save under the run's folder, keep the newest config->run.keep. `base` is the base model's
- *  fingerprint. Errors: those of f2b_state_save. */
-f2b_status f2b_checkpoint_save(const f2b_config *config, const char *base,
-                               const f2b_parameters *parameters, const f2b_optimizer *optimizer,
-                               const f2b_run_position *position, f2b_state_notify *notify,
-                               void *user) F2B_MUST_USE;
+/** What a run saves, as it was at one moment, for its folder. */
+typedef struct f2b_snapshot f2b_snapshot;
+
+/** An empty one, to be taken again and again. All but the texts' contents are borrowed; `base` is the
+ *  base model's fingerprint. NULL on error. */
+f2b_snapshot *f2b_snapshot_new(const f2b_config *config, const char *base,
+                               const f2b_parameters *parameters, const f2b_optimizer *optimizer);
+void f2b_snapshot_free(f2b_snapshot *snapshot);
+
+/** Bytes that a copy takes, on the host: each parameter with its moments. */
+int64_t f2b_snapshot_bytes(const f2b_parameters *parameters);
+
+/**
+ * Take the state as it is now. `apart`: copied, so that training may go on while it is written; the
+ * copy's memory (F2B_TAG_SNAPSHOT) stays for the next time. Otherwise the tensors are read when it is
+ * written, if the host can read them, and must not change before.
+ */
+f2b_status f2b_snapshot_take(f2b_snapshot *snapshot, const f2b_run_position *position, bool apart)
+    F2B_MUST_USE;
+
+/** Write what was taken under the run's folder, keep the newest config->run.keep. From any thread.
+ *  Errors: those of f2b_state_save. */
+f2b_status f2b_snapshot_write(const f2b_snapshot *snapshot, f2b_state_notify *notify, void *user)
+    F2B_MUST_USE;
 
 /**
  * Go on from an opened checkpoint: the saved configuration may differ only where that is harmless,

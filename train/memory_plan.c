@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "train/checkpoint.h"
 #include "train/step_input.h"
 
 /* Batches of a kind that are rehearsed; among how many steps they are looked for; and how many
@@ -19,6 +20,7 @@ typedef struct planner {
     f2b_batch *batches[OF_A_KIND * F2B_BATCH_KINDS];
     int n;
     int64_t base[F2B_TAG_COUNT + 1];    /* what is there without a step */
+    int64_t stepping;                   /* the most that is there in a step */
 } planner;
 
 /* ---- What there is without a step ---- */
@@ -159,6 +161,7 @@ static f2b_status rehearse(planner *p, int64_t n)
     F2B_TRY(status);
     /* A checkpoint is saved when the step is over, with its gradients still there. */
     const int64_t step = ledger.peak[F2B_TAG_COUNT], saving = ledger.peak[F2B_TAG_GRADIENTS] + SAVING;
+    p->stepping = p->base[F2B_TAG_COUNT] + step;
     ledger.peak[F2B_TAG_FILES] += SAVING;
     ledger.peak[F2B_TAG_COUNT] = step > saving ? step : saving;
     for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
@@ -194,6 +197,34 @@ static f2b_status choose_layers(planner *p)
     return rehearse(p, enough);
 }
 
+static f2b_status plan_steps(planner *p)
+{
+    switch (p->config->train.activation_checkpointing) {
+    case F2B_CHECKPOINTING_NONE: return rehearse(p, 0);
+    case F2B_CHECKPOINTING_LAYER: return rehearse(p, p->plan->layers);
+    case F2B_CHECKPOINTING_AUTO: break;
+    }
+    return choose_layers(p);
+}
+
+/* Beside a step lie, where there is room for it, a copy of the state and what its writing takes. No
+ * layer is computed again for the sake of it. */
+static void plan_saving(planner *p, int64_t steps)
+{
+    f2b_memory_plan *plan = p->plan;
+    const int64_t every = p->config->run.save_every;
+    plan->state = f2b_snapshot_bytes(&p->model->parameters);
+    plan->saves = every > 0 && every < steps;
+    if (!plan->saves) return;
+    f2b_memory_plan with = *plan;
+    if (with.peak[F2B_TAG_COUNT] < p->stepping + SAVING)
+        with.peak[F2B_TAG_COUNT] = p->stepping + SAVING;
+    add(with.peak, F2B_TAG_SNAPSHOT, plan->state);
+    with.most += with.peak[F2B_TAG_COUNT] - plan->peak[F2B_TAG_COUNT];
+    with.saves_beside = true;
+    if (fits(&with)) *plan = with;
+}
+
 static f2b_status make(planner *p, int64_t steps)
 {
     f2b_memory_plan *plan = p->plan;
@@ -205,12 +236,9 @@ static f2b_status make(planner *p, int64_t steps)
     add_model(p);
     F2B_TRY(read_batches(p, steps));
     add_held_batches(p, steps);
-    switch (p->config->train.activation_checkpointing) {
-    case F2B_CHECKPOINTING_NONE: return rehearse(p, 0);
-    case F2B_CHECKPOINTING_LAYER: return rehearse(p, plan->layers);
-    case F2B_CHECKPOINTING_AUTO: break;
-    }
-    return choose_layers(p);
+    F2B_TRY(plan_steps(p));
+    plan_saving(p, steps);
+    return F2B_OK;
 }
 
 f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2b_config *config,

@@ -21,6 +21,9 @@ typedef struct f2b_memory_plan {
     int64_t layers, checkpoint_layers;  /* of the language model; computed again in backward */
     int64_t rows, most_rows;    /* of the largest micro-batch seen, and of the largest that may be */
     int64_t steps;              /* how many were rehearsed */
+    int64_t state;              /* what a checkpoint holds */
+    bool saves;                 /* there are checkpoints before the end of the run, */
+    bool saves_beside;          /* and room for a copy from which they are written beside training */
 } f2b_memory_plan;
 
 /**

@@ -12,6 +12,7 @@
 #include "autograd/device/cpu/products.h"
 #include "train/evaluation.h"
 #include "train/run_folder.h"
+#include "train/saver.h"
 #include "train/tensorboard.h"
 
 enum { MOST_SKIPPED_IN_A_ROW = 10 };
@@ -21,13 +22,15 @@ typedef struct run {
     const f2b_trainer_events *events;
     f2b_run_folder *folder;
     f2b_optimizer *optimizer;
+    f2b_snapshot *snapshot;
+    f2b_saver *saver;
     f2b_loader *loader;
     f2b_metrics *metrics;
     f2b_tensorboard *board;
     f2b_evaluation *evaluation;
     const char *base;           /* fingerprint */
     f2b_run_position at;
-    int64_t saved;              /* step of the newest checkpoint; -1: none */
+    int64_t saved;              /* step of the newest checkpoint, which may still be written; -1: none */
 } run;
 
 static double now(void)
@@ -110,6 +113,15 @@ static f2b_status find_start(run *r, f2b_resume mode, const char *path)
     return f2b_session_start_from(r->session, r->events->note, r->events->user);
 }
 
+static f2b_status open_saver(run *r)
+{
+    const f2b_session *s = r->session;
+    const f2b_saver_events events = { r->events->note, r->events->saving, r->events->user };
+    r->snapshot = f2b_snapshot_new(s->config, r->base, &s->model->parameters, r->optimizer);
+    r->saver = r->snapshot != NULL ? f2b_saver_new(r->snapshot, &events) : NULL;
+    return r->saver != NULL ? F2B_OK : f2b_last_status();
+}
+
 static f2b_status open_run(run *r, f2b_resume mode, const char *path)
 {
     f2b_session *s = r->session;
@@ -121,6 +133,7 @@ static f2b_status open_run(run *r, f2b_resume mode, const char *path)
     r->optimizer = f2b_optimizer_new(&s->model->parameters);
     if (r->optimizer == NULL) return f2b_last_status();
     F2B_TRY(find_start(r, mode, path));
+    F2B_TRY(open_saver(r));
     F2B_TRY(f2b_run_folder_write_config(r->folder, s->config));
     snprintf(name, sizeof name, "%s/metrics.jsonl", s->config->run.dir);
     r->metrics = f2b_metrics_open(name, r->at.step);
@@ -144,6 +157,9 @@ static f2b_status close_run(run *r, f2b_status status)
 {
     f2b_error first = { 0 };
     if (status != F2B_OK) f2b_error_take(&first);
+    if (r->saver != NULL && f2b_saver_wait(r->saver) != F2B_OK) note(r, "%s", f2b_last_error());
+    f2b_saver_free(r->saver);
+    f2b_snapshot_free(r->snapshot);
     f2b_loader_free(r->loader);
     f2b_evaluation_close(r->evaluation);
     f2b_metrics_close(r->metrics);
@@ -156,13 +172,21 @@ static f2b_status close_run(run *r, f2b_status status)
 
 /* ---- Stepping ---- */
 
+/* The state as it is now, if it is not saved yet: on disk when this returns. */
 static f2b_status save(run *r)
 {
-    if (r->saved == r->at.step) return F2B_OK;
-    F2B_TRY(f2b_checkpoint_save(r->session->config, r->base, &r->session->model->parameters,
-                                r->optimizer, &r->at, r->events->note, r->events->user));
+    if (r->saved == r->at.step) return f2b_saver_wait(r->saver);
+    F2B_TRY(f2b_saver_save(r->saver, &r->at, false));
     r->saved = r->at.step;
-    note(r, "saved checkpoint step-%08lld", (long long)r->at.step);
+    return F2B_OK;
+}
+
+/* After a step of which the run wants a checkpoint, and is not at its end. */
+static f2b_status save_on_the_way(run *r)
+{
+    if (!r->session->memory.saves_beside) return save(r);
+    F2B_TRY(f2b_saver_save(r->saver, &r->at, true));
+    r->saved = r->at.step;
     return F2B_OK;
 }
 
@@ -264,8 +288,10 @@ static f2b_status one_step(run *r)
                         "(run.log_sample_ids)",
                         MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
     }
+    F2B_TRY(f2b_saver_check(r->saver));
     F2B_TRY(evaluate(r));
-    return c->run.save_every > 0 && r->at.step % c->run.save_every == 0 ? save(r) : F2B_OK;
+    const bool due = c->run.save_every > 0 && r->at.step % c->run.save_every == 0;
+    return due && r->at.step < r->session->steps ? save_on_the_way(r) : F2B_OK;
 }
 
 static f2b_status stopped(run *r)

@@ -14,9 +14,10 @@
 #include "train/metrics.h"
 #include "train/model_setup.h"
 
-/** What a run tells whoever runs it. All functions but progress are required. */
+/** What a run tells whoever runs it. All functions but progress and saving are required. */
 typedef struct f2b_trainer_events {
-    /** Something worth a line: resumed, saved, a damaged checkpoint passed over, a bad record. */
+    /** Something worth a line: resumed, saved, a damaged checkpoint passed over, a bad record. From
+     *  any thread. */
     void (*note)(void *user, const char *text);
     /** After each step: its row of the metrics, and of how many steps it is. */
     void (*step)(void *user, const f2b_metrics_row *row, int64_t steps);
@@ -25,6 +26,8 @@ typedef struct f2b_trainer_events {
     void *user;
     /** At each layer within a step: the step's number (from 1), and where it is. */
     void (*progress)(void *user, int64_t step, int64_t steps, const f2b_step_progress *progress);
+    /** The checkpoint of `step` is being written while training goes on; 0: no more. */
+    void (*saving)(void *user, int64_t step);
 } f2b_trainer_events;
 
 typedef enum f2b_resume { F2B_RESUME_AUTO, F2B_RESUME_NONE, F2B_RESUME_PATH } f2b_resume;
@@ -55,7 +58,9 @@ f2b_status f2b_session_start_from(f2b_session *session, void (*note)(void *user,
                                   void *user) F2B_MUST_USE;
 
 /**
- * Train to the end of the run, or until asked to stop, or until an error. The run folder is created
+ * Train to the end of the run, or until asked to stop, or until an error. Checkpoints on the way are
+ * written while training goes on (saver.h) where the memory plan has room for it; a write that fails
+ * ends the run after the step that is under way. The run folder is created
  * and locked; with F2B_RESUME_AUTO the newest sound checkpoint in it is continued, with
  * F2B_RESUME_NONE what is there is moved aside (into before-<N>) and the run starts anew, with
  * F2B_RESUME_PATH `path` (a checkpoint or a run) is continued; where that is not of the run folder

@@ -23,6 +23,7 @@ extern "C" {
     X(F2B_TAG_PARAMETERS,  "parameters")    /* f32 master copies of what is trained */             \
     X(F2B_TAG_GRADIENTS,   "gradients")     /* gradients of parameters */                          \
     X(F2B_TAG_OPTIMIZER,   "optimizer")     /* moments */                                          \
+    X(F2B_TAG_SNAPSHOT,    "snapshot")      /* copy of a state that is being written */            \
     X(F2B_TAG_ACTIVATIONS, "activations")   /* results of ops and what backward saves */           \
     X(F2B_TAG_ACT_GRADS,   "activation_gradients")                                                \
     X(F2B_TAG_SCRATCH,     "scratch")       /* work space inside one op */                         \

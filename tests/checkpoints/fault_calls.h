@@ -1,27 +1,69 @@
 /*
  * Faults at calls to the file system, for tests that are one source file. The calls that
- * checkpoints/ and HDF5 make are taken over here: the n-th ends the process (as kill -9 would) or
- * fails with ENOSPC.
+ * checkpoints/ and HDF5 make are taken over here: the n-th ends the process (as kill -9 would), fails
+ * with ENOSPC, or hangs until it is let go, as on a file system that does not answer. A thread can be
+ * spared all that.
  */
 #ifndef F2B_TESTS_CHECKPOINTS_FAULT_CALLS_H
 #define F2B_TESTS_CHECKPOINTS_FAULT_CALLS_H
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-static enum { PASS, KILL, FAIL } mode = PASS;
+static enum { PASS, KILL, FAIL, HANG } mode = PASS;
 static int calls_left;
+static _Thread_local bool spared;
+
+static pthread_mutex_t hanging = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool hangs, let_go;
+
+/* Until let_calls_go, or for a minute: a test that fails must end. */
+static inline void hang(void)
+{
+    struct timespec late;
+    clock_gettime(CLOCK_REALTIME, &late);
+    late.tv_sec += 60;
+    pthread_mutex_lock(&hanging);
+    hangs = true;
+    pthread_cond_broadcast(&changed);
+    while (!let_go && pthread_cond_timedwait(&changed, &hanging, &late) == 0) {}
+    hangs = false;
+    pthread_mutex_unlock(&hanging);
+}
+
+/* Wait until a call hangs. */
+static inline void await_hanging(void)
+{
+    pthread_mutex_lock(&hanging);
+    while (!hangs) pthread_cond_wait(&changed, &hanging);
+    pthread_mutex_unlock(&hanging);
+}
+
+static inline void let_calls_go(void)
+{
+    pthread_mutex_lock(&hanging);
+    let_go = true;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&hanging);
+}
 
 /* True where the call must fail; does not return where the process must die. */
 static bool fault(void)
 {
-    if (mode == PASS || --calls_left >= 0) return false;
+    if (mode == PASS || spared || --calls_left >= 0) return false;
+    if (mode == HANG) {
+        hang();
+        return false;
+    }
     if (mode == KILL) {
         kill(getpid(), SIGKILL);
         pause();

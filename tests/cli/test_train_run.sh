@@ -25,7 +25,7 @@ has out '^#   warning: sampler.ratio is 9, .*: give data.captions$' 'a ratio tha
 # A run: every file, in its form.
 train train.epochs=1.5 run.log_sample_ids=true run.eval_every=5
 expect 0 'done: ' 'a run'
-has err '^step [0-9]+/[0-9]+ \| ar [0-9.]+ \| disc [0-9.]+ \| grad [0-9.]+ \| lr [0-9.]+e-[1-9][0-9]* \| [0-9]+ tok/s \| [0-9.]+ [KMG]iB \| ETA 0:00$' progress
+has err '^step [0-9]+/[0-9]+ \| ar [0-9.]+ \| disc [0-9.]+ \| grad [0-9.]+ \| lr [0-9.]+e-[1-9][0-9]* \| [0-9]+ tok/s \| [0-9.]+ [KMG]iB( \| saving [0-9]+)? \| ETA 0:00$' progress
 [ -s "$work/out" ] && fail 'a run writes on stdout'
 keys='step kind loss loss_ar loss_disc lr grad_norm samples tokens labelled_tokens seconds'
 keys+=' tokens_per_second data_wait_seconds peak_bytes skipped sample_ids'

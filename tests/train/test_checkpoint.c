@@ -71,8 +71,11 @@ static f2b_optimizer *optimizer_of(const f2b_parameters *list, float first)
 static void save(const f2b_config *config, const f2b_parameters *list, const f2b_optimizer *o,
                  f2b_run_position at)
 {
-    if (f2b_checkpoint_save(config, "base-1", list, o, &at, NULL, NULL) != F2B_OK)
+    f2b_snapshot *s = f2b_snapshot_new(config, "base-1", list, o);
+    assert_non_null(s);
+    if (f2b_snapshot_take(s, &at, false) != F2B_OK || f2b_snapshot_write(s, NULL, NULL) != F2B_OK)
         fail_msg("%s", f2b_last_error());
+    f2b_snapshot_free(s);
 }
 
 /* Resume from the folder's newest into fresh tensors of the registry's shapes. */

@@ -200,6 +200,52 @@ static void what_does_not_fit_does_not_start(void **state)
     f2b_session_close(s);
 }
 
+/* ---- A copy to save from, where there is room ---- */
+
+static f2b_session *saving_run(int64_t limit)
+{
+    char also[128];
+    snprintf(also, sizeof also, "run.save_every=1 train.memory_limit=%lldB", (long long)limit);
+    return open_run(also);
+}
+
+static void a_copy_to_save_from(void **state)
+{
+    (void)state;
+    f2b_alloc_trim();
+    f2b_bytes_peak_reset();
+    f2b_session *s = saving_run((int64_t)1 << 40);
+    assert_true(s->memory.saves && s->memory.saves_beside);
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < s->model->parameters.n; i++)
+        bytes += 3 * (int64_t)f2b_tensor_bytes(s->model->parameters.items[i].tensor);
+    assert_int_equal(s->memory.state, bytes);
+    assert_int_equal(s->memory.peak[F2B_TAG_SNAPSHOT], bytes);
+    train(s, "with a copy");
+    const uint64_t with = numbers;
+    assert_int_equal(f2b_bytes_peak(F2B_TAG_SNAPSHOT), bytes);
+    assert_true(f2b_bytes_peak(F2B_TAG_COUNT) <= s->memory.peak[F2B_TAG_COUNT] + slack(F2B_TAG_DATA));
+    const int64_t enough = f2b_memory_held(s->memory.most) + s->memory.mapped;
+    f2b_session_close(s);
+
+    /* One byte less: no copy, and not one layer more that is computed again. */
+    s = saving_run(enough);
+    assert_true(s->memory.saves_beside);
+    f2b_session_close(s);
+    s = saving_run(enough - 1);
+    assert_true(s->memory.saves && !s->memory.saves_beside);
+    assert_int_equal(s->memory.checkpoint_layers, 0);
+    f2b_alloc_trim();
+    f2b_bytes_peak_reset();
+    train(s, "without a copy");
+    assert_true(numbers == with);
+    assert_int_equal(f2b_bytes_peak(F2B_TAG_SNAPSHOT), 0);
+    f2b_session_close(s);
+    s = open_run("run.save_every=0");           /* at the end there is nothing to go on with */
+    assert_true(!s->memory.saves && !s->memory.saves_beside);
+    f2b_session_close(s);
+}
+
 /* ---- The world ---- */
 
 static void edit(const char *name, const char *from, const char *to)
@@ -241,6 +287,7 @@ int main(void)
         cmocka_unit_test(as_few_layers_as_it_takes),
         cmocka_unit_test(the_same_numbers_with_any_number_of_layers),
         cmocka_unit_test(what_does_not_fit_does_not_start),
+        cmocka_unit_test(a_copy_to_save_from),
     };
     return cmocka_run_group_tests(tests, make_world, remove_world);
 }
