@@ -13,6 +13,7 @@
 #include "autograd/core/rng.h"
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/products.h"
+#include "tests/support/amx_trap.h"
 
 /* n values in [-1, 1) that bf16 and f16 hold exactly, in the given type. */
 static void *draw(f2b_dtype type, int64_t n, uint64_t stream)
@@ -87,10 +88,14 @@ static void against_plain_sums(void **state)
 /* Runs `test` once for each way to compute products of bf16 that the processor has. */
 static void each_family(void (*test)(void))
 {
+    f2b_amx_trap();
     for (int f = 0; f < F2B_PRODUCTS_COUNT; f++) {
         if (!f2b_products_available(f)) continue;
         assert_int_equal(f2b_products_choose(f2b_products_name(f)), F2B_OK);
+        const uint64_t before = f2b_amx_trapped();
         test();
+        if (before != f2b_amx_trapped()) assert_int_equal(f, F2B_PRODUCTS_AMX_BF16);
+        if (f2b_amx_is_trapped() && f == F2B_PRODUCTS_AMX_BF16) assert_true(before < f2b_amx_trapped());
     }
     assert_int_equal(f2b_products_choose(NULL), F2B_OK);
 }
@@ -178,6 +183,7 @@ static void blocks_of_bf16(void)
                      F2B_OK);
     f2bi_gemm_pack_bf16(packed, &t, 0, N);
     f2bi_gemm_block_bf16(M, N, K, 1, a, LDA, packed, K, 0, got, N);
+    f2bi_gemm_done_bf16();
     assert_memory_equal(want, got, sizeof *want * M * N);
     free(a), free(b), free(packed), free(want), free(got);
 }

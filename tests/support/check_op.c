@@ -8,6 +8,7 @@
 #include "autograd/device/cpu/products.h"
 #include "autograd/device/device.h"
 #include "tests/emulation/emulation.h"
+#include "tests/support/amx_trap.h"
 #include "tests/support/check_run.h"
 
 static void check_repeatable(const f2bi_world *w)
@@ -268,10 +269,16 @@ static void check_cuda(const f2bi_world *host)
 
 void f2b_check_op(const f2b_check_case *c)
 {
+    f2b_amx_trap();
     const int64_t before = f2b_bytes_in_use(F2B_TAG_COUNT);
     f2bi_world *w = f2bi_world_new(c, F2B_HOST);
-    check_repeatable(w);
-    check_by_row(w);
+    for (int f = 0; f < F2B_PRODUCTS_COUNT; f++) {
+        if (!f2b_products_available(f)) continue;
+        assert_int_equal(f2b_products_choose(f2b_products_name(f)), F2B_OK);
+        check_repeatable(w);
+        check_by_row(w);
+    }
+    assert_int_equal(f2b_products_choose(NULL), F2B_OK);
     check_gradient(w);
     check_accumulate(w);
     check_written(w);

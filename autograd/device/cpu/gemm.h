@@ -6,9 +6,9 @@
  * converted while being packed.
  *
  * Every element of C is a chain over the k of all terms, cut into passes by their lengths alone: of
- * fused multiply-adds in f32 and f64, of pairs in bf16 (products.h). Neither the number of rows, nor a row's place, nor the
- * number of threads changes a bit of it; OpenBLAS and oneDNN do not promise that, which is why this
- * is our own (docs/benchmarks.md has the speeds).
+ * fused multiply-adds in f32 and f64, of pairs or of groups of 32 in bf16 (products.h). Neither the
+ * number of rows, nor a row's place, nor the number of threads changes a bit of it; OpenBLAS and oneDNN
+ * do not promise that, which is why this is our own (docs/benchmarks.md has the speeds).
  */
 #ifndef F2B_AUTOGRAD_DEVICE_CPU_GEMM_H
 #define F2B_AUTOGRAD_DEVICE_CPU_GEMM_H
@@ -70,6 +70,7 @@ static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
  * block  c[m*ldc+n] = beta*c + alpha * sum over i < k of a[m*lda+i] * B(i,n), where B was packed with
  *        packed_k >= k rows; c is in the type of arithmetic. In bf16 a row of `a` holds an even
  *        number of elements: where k is odd, a[m*lda+k] is 0.
+ * done   after a thread's last block: hands back what the processor holds for it (AMX tiles).
  * turn   dst[c*ld + r] = src[r*src_ld + c] for r < rows, c < cols; in bf16 dst[c*ld + rows] = 0 where
  *        rows is odd.
  */
@@ -88,6 +89,9 @@ void f2bi_gemm_block_f64(int64_t M, int64_t N, int64_t k, double alpha, const do
 void f2bi_gemm_block_bf16(int64_t M, int64_t N, int64_t k, float alpha, const f2b_bf16 *a,
                           int64_t lda, const f2b_bf16 *packed, int64_t packed_k, float beta, float *c,
                           int64_t ldc);
+void f2bi_gemm_done_f32(void);
+void f2bi_gemm_done_f64(void);
+void f2bi_gemm_done_bf16(void);
 void f2bi_gemm_turn_f32(float *dst, int64_t ld, const float *src, int64_t src_ld, int64_t rows,
                         int64_t cols);
 void f2bi_gemm_turn_f64(double *dst, int64_t ld, const double *src, int64_t src_ld, int64_t rows,

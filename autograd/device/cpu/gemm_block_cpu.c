@@ -245,6 +245,12 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
 void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                                  f2bi_block_out o)
 {
+#if defined(F2B_KERNEL_BF16)
+    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) {
+        f2bi_gemm_amx_block(m, n, runs, n_runs, &o);
+        return;
+    }
+#endif
     real acc[MR * NR] __attribute__((aligned(64)));
     int64_t most;
     micro_fn *const (*micros)[2] = micros_in_use(&most);
@@ -272,6 +278,13 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
                              int64_t lda, const elem *packed, int64_t packed_k, real beta, real *c,
                              int64_t ldc)
 {
-    const f2bi_run run = { a, packed, lda, NR * STEP, f2bi_whole_steps(packed_k) * NR, k, alpha };
+    const f2bi_run run = { a, packed, lda, NR * STEP, f2bi_whole_units(packed_k) * NR, k, alpha };
     KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, false, ldc, 1, beta, NULL });
+}
+
+void KERNEL(f2bi_gemm_done)(void)
+{
+#if defined(F2B_KERNEL_BF16)
+    f2bi_gemm_amx_release();
+#endif
 }

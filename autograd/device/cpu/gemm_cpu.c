@@ -11,10 +11,11 @@
 
 #include "autograd/core/alloc.h"
 #include "autograd/device/cpu/gemm_internal.h"
+#include "autograd/device/cpu/products.h"
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, TILE_N = 512,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
@@ -24,6 +25,7 @@ typedef struct gemm {
     int64_t M, N;
     f2b_gemm_term terms[MAX_TERMS];
     int n_terms;
+    int64_t mc;                 /* rows of a tile, at most */
     int64_t pass;               /* of k at a time */
     f2b_gemm_out out;
     const real *bias;           /* converted */
@@ -37,8 +39,8 @@ typedef struct gemm {
 
 /* What a thread has for itself. */
 typedef struct room {
-    real *tile;                 /* [MC, TILE_N] if tiled */
-    elem *a, *b;                /* [MC, pass]; with one_tile [pass, NR] */
+    real *tile;                 /* [mc, TILE_N] if tiled */
+    elem *a, *b;                /* [mc, pass]; with one_tile [pass, NR] */
 } room;
 
 static inline bool reads_a(const f2b_gemm_term *t)
@@ -53,7 +55,7 @@ static inline int64_t a_step(const f2b_gemm_term *t) { return (t->k + LINE - 1) 
 static int64_t k_before(const f2b_gemm_term *terms, int t)
 {
     int64_t k = 0;
-    for (int i = 0; i < t; i++) k += f2bi_whole_steps(terms[i].k);
+    for (int i = 0; i < t; i++) k += f2bi_whole_units(terms[i].k);
     return k;
 }
 
@@ -92,7 +94,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
         int64_t filled = 0;             /* of this pass */
         for (; t < g->n_terms && filled < g->pass; n_runs++) {
             const f2b_gemm_term *term = &g->terms[t];
-            const int64_t whole = f2bi_whole_steps(term->k), left = term->k - l;
+            const int64_t whole = f2bi_whole_units(term->k), left = term->k - l;
             const int64_t k = left < g->pass - filled ? left : g->pass - filled;
             f2bi_run r = run_of(g, t, l, k, m0, m, space->a + filled);
             r.ldb = NR * STEP, r.b_panel = whole * NR;
@@ -106,7 +108,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
                 r.b = g->packed + panels * NR * k_before(g->terms, t) + n0 * whole + l * NR;
             }
             runs[n_runs] = r;
-            filled += f2bi_whole_steps(k), l += k;
+            filled += f2bi_whole_units(k), l += k;
             if (l == term->k) t++, l = 0;
         }
         KERNEL(f2bi_gemm_block_out)(m, n, runs, n_runs, o);
@@ -120,7 +122,7 @@ static room room_of(const gemm *g, char *thread_space, int64_t per_thread)
 {
     char *at = thread_space + omp_get_thread_num() * per_thread;
     room r = { .tile = (real *)at };
-    r.a = (elem *)(at + (g->tiled ? MC * TILE_N * (int64_t)sizeof(real) : 0));
+    r.a = (elem *)(at + (g->tiled ? g->mc * TILE_N * (int64_t)sizeof(real) : 0));
     r.b = r.a;                          /* with one_tile A is never packed by the tile */
     return r;
 }
@@ -132,14 +134,14 @@ static bool is_work(const gemm *g, int64_t columns)
 
 static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space, int64_t per_thread)
 {
-    const int64_t tiles_m = (g->M + MC - 1) / MC, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
+    const int64_t tiles_m = (g->M + g->mc - 1) / g->mc, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
 #pragma omp parallel if (is_work(g, slab))
     {
         const room own = room_of(g, thread_space, per_thread);
         elem *packed = g->packed;
         for (int t = 0; t < g->n_terms && panels > 0; t++) {
-            const int64_t k = g->terms[t].k, panel = f2bi_whole_steps(k) * NR;
+            const int64_t k = g->terms[t].k, panel = f2bi_whole_units(k) * NR;
 #pragma omp for schedule(static) nowait
             for (int64_t p = 0; p < panels; p++)
                 KERNEL(f2bi_gemm_pack_panel)(packed + p * panel, &g->terms[t], s0 + p * NR,
@@ -149,10 +151,11 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t task = 0; task < tiles_m * tiles_n; task++) {
-            const int64_t m0 = task / tiles_n * MC, n0 = task % tiles_n * g->tile_n;
-            tile_task(g, m0, g->M - m0 < MC ? g->M - m0 : MC, s0, slab, n0,
+            const int64_t m0 = task / tiles_n * g->mc, n0 = task % tiles_n * g->tile_n;
+            tile_task(g, m0, g->M - m0 < g->mc ? g->M - m0 : g->mc, s0, slab, n0,
                       slab - n0 < g->tile_n ? slab - n0 : g->tile_n, &own);
         }
+        KERNEL(f2bi_gemm_done)();
     }
 }
 
@@ -175,6 +178,7 @@ static void run_panels(const gemm *g, char *thread_space, int64_t per_thread)
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t n0 = 0; n0 < g->N; n0 += NR)
             tile_task(g, 0, g->M, n0, NR, 0, g->N - n0 < NR ? g->N - n0 : NR, &own);
+        KERNEL(f2bi_gemm_done)();
     }
 }
 
@@ -190,16 +194,19 @@ static bool reads_in_place(const gemm *g)
 /* Terms that add something, how k is cut into equal passes, and how the work is shared out. */
 static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, f2b_gemm_out out)
 {
-    gemm g = { .M = M, .N = N, .out = out };
+    gemm g = { .M = M, .N = N, .out = out, .mc = MC };
     F2B_CHECK(n_terms <= MAX_TERMS && (out.c_type == F2B_REAL_DTYPE || out.c_type == F2B_BF16));
+#if defined(F2B_KERNEL_BF16)
+    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) g.mc = AMX_MC;
+#endif
     for (int t = 0; t < n_terms; t++)
         if (terms[t].alpha != 0 && terms[t].k > 0) g.terms[g.n_terms++] = terms[t];
     const int64_t k_sum = k_before(g.terms, g.n_terms), passes = (k_sum + PASS - 1) / PASS;
     g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
-    g.one_tile = !g.in_place && M <= MC;
-    const int64_t rows_tasks = (M + MC - 1) / MC;
+    g.one_tile = !g.in_place && M <= g.mc;
+    const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
     g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;   /* few rows: share the columns out */
     return g;
 }
@@ -218,8 +225,8 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
     for (int t = 0; g.one_tile && t < g.n_terms; t++)
         if (!reads_a(&g.terms[t])) packed += M * a_step(&g.terms[t]);
     packed = (packed + LINE - 1) / LINE * LINE * (int64_t)sizeof(elem);
-    const int64_t per_thread = (g.tiled ? MC * TILE_N : 0) * (int64_t)sizeof(real)
-                               + (g.one_tile ? NR : MC) * g.pass * (int64_t)sizeof(elem);
+    const int64_t per_thread = (g.tiled ? g.mc * TILE_N : 0) * (int64_t)sizeof(real)
+                               + (g.one_tile ? NR : g.mc) * g.pass * (int64_t)sizeof(elem);
     const int64_t threads = f2b_threads(), bias = N * (int64_t)sizeof(real);
     char *space = f2b_alloc_host((size_t)(packed + threads * per_thread + bias), F2B_TAG_SCRATCH);
     if (space == NULL) return F2B_ERR_MEMORY;

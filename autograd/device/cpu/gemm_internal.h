@@ -25,21 +25,22 @@ enum { MR = 6 };                    /* 12 + 2 + 2 of 16 */
 #endif
 enum {
 #if defined(F2B_KERNEL_BF16)
-    STEP = 2,
+    STEP = 2, UNIT = 32,            /* a tile's row is 32 elements (gemm_amx.c) */
 #else
-    STEP = 1,
+    STEP = 1, UNIT = 1,
 #endif
     VL = F2BI_VECTOR_BYTES / sizeof(real),
     NR = 2 * VL,                    /* columns of a panel */
     MAX_TERMS = 4,
 };
 
-static inline int64_t f2bi_whole_steps(int64_t k) { return (k + STEP - 1) / STEP * STEP; }
+/* Packed operands are whole units along k, the last one completed with zeros. */
+static inline int64_t f2bi_whole_units(int64_t k) { return (k + UNIT - 1) / UNIT * UNIT; }
 
 /* ---- Packing (gemm_pack_cpu.c) ---- */
 
 /* One panel of B: columns [first, first + n), n <= NR, and rows [l0, l0 + k), l0 a whole step:
- * dst[(i/STEP*NR + j)*STEP + i%STEP] is B(l0 + i, first + j), zeros beyond n and in an unfinished step. */
+ * dst[(i/STEP*NR + j)*STEP + i%STEP] is B(l0 + i, first + j), zeros beyond n and beyond k. */
 void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n,
                                   int64_t l0, int64_t k);
 
@@ -73,5 +74,12 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
 /* C block [m,n] = beta * C + bias + values [m,n] (rows ld apart). */
 void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_t ld, int64_t m,
                              int64_t n);
+
+#if defined(F2B_KERNEL_BF16)
+/* block_out by AMX, where that is the family in use. The thread's tiles stay set up until `release`. */
+void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
+                         const f2bi_block_out *o);
+void f2bi_gemm_amx_release(void);
+#endif
 
 #endif

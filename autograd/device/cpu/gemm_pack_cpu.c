@@ -125,7 +125,8 @@ void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t fir
                                   int64_t l0, int64_t k)
 {
     const f2bi_operand o = f2bi_operand_b(t);
-    if (n < NR) memset(dst, 0, (size_t)(f2bi_whole_steps(k) * NR) * sizeof *dst);
+    const int64_t steps = (k + STEP - 1) / STEP * STEP, first_zero = n < NR ? 0 : steps;
+    memset(dst + first_zero * NR, 0, (size_t)((f2bi_whole_units(k) - first_zero) * NR) * sizeof *dst);
     if (t->b_col != 1) {
         turn_lines((unit *)dst, &o, first, n, l0, k);
         return;
@@ -172,7 +173,7 @@ void KERNEL(f2bi_gemm_pack_a)(elem *dst, int64_t ld, const f2b_gemm_term *t, int
     for (int64_t i = 0; i < m; i++, dst += ld) {
         const elem *line = f2bi_operand_line(&o, m0 + i, l0, k, dst);
         if (line != dst) memcpy(dst, line, (size_t)k * sizeof *dst);
-        for (int64_t j = k; j < f2bi_whole_steps(k); j++) dst[j] = 0;
+        for (int64_t j = k; j < f2bi_whole_units(k); j++) dst[j] = 0;
     }
 }
 
@@ -187,11 +188,11 @@ void KERNEL(f2bi_gemm_turn)(elem *dst, int64_t ld, const elem *src, int64_t src_
 void KERNEL(f2bi_gemm_pack)(elem *packed, const f2b_gemm_term *term, int64_t first, int64_t n)
 {
     for (int64_t j = 0; j < n; j += NR)
-        KERNEL(f2bi_gemm_pack_panel)(packed + j * f2bi_whole_steps(term->k), term, first + j,
+        KERNEL(f2bi_gemm_pack_panel)(packed + j * f2bi_whole_units(term->k), term, first + j,
                                      n - j < NR ? n - j : NR, 0, term->k);
 }
 
 int64_t KERNEL(f2bi_gemm_packed_elements)(int64_t k, int64_t N)
 {
-    return (N + NR - 1) / NR * NR * f2bi_whole_steps(k);
+    return (N + NR - 1) / NR * NR * f2bi_whole_units(k);
 }
