@@ -14,7 +14,10 @@ struct f2b_snapshot {
     const char *base;
     const f2b_parameters *parameters;
     const f2b_optimizer *optimizer;
+    f2b_device device;                  /* of the tensors */
     char *copy;                         /* of all values; NULL until one is wanted */
+    bool pinned;                        /* the copy, for the device */
+    f2b_moment *copied;                 /* it is there; NULL until one is wanted, and on the host */
     char *yaml, *json;
     f2b_state_tensor *tensors;          /* [parameters->n] */
     f2b_attribute attributes[MOST_ATTRIBUTES];
@@ -47,7 +50,8 @@ f2b_snapshot *f2b_snapshot_new(const f2b_config *config, const char *base,
     f2b_snapshot *s = f2b_calloc(1, sizeof *s, F2B_TAG_FILES);
     if (s == NULL) return NULL;
     *s = (f2b_snapshot){ .config = config, .base = base, .parameters = parameters,
-                         .optimizer = optimizer };
+                         .optimizer = optimizer, .device = F2B_HOST };
+    if (parameters->n > 0) s->device = parameters->items[0].tensor->device;
     const f2b_method method = f2b_config_method(config);
     s->tensors = f2b_calloc((size_t)parameters->n, sizeof *s->tensors, F2B_TAG_FILES);
     s->yaml = f2b_config_write(config), s->json = f2b_method_to_json(&method);
@@ -59,6 +63,9 @@ f2b_snapshot *f2b_snapshot_new(const f2b_config *config, const char *base,
 void f2b_snapshot_free(f2b_snapshot *s)
 {
     if (s == NULL) return;
+    if (s->copied != NULL) (void)!f2b_moment_wait(s->copied);
+    if (s->pinned) f2b_unpin(s->device, s->copy);
+    f2b_moment_free(s->copied);
     f2b_free(s->copy);
     f2b_free(s->yaml);
     f2b_free(s->json);
@@ -82,7 +89,7 @@ static f2b_status take_values(const f2b_tensor *t, char **free, const void **val
     const size_t bytes = f2b_tensor_bytes(t);
     *values = *free;
     *free += bytes;
-    return f2b_copy((void *)*values, F2B_HOST, t->data, t->device, bytes);
+    return f2b_copy_later((void *)*values, t->data, t->device, bytes);
 }
 
 static f2b_status take_tensor(f2b_snapshot *s, int64_t i, char **free)
@@ -115,26 +122,37 @@ static void take_attributes(f2b_snapshot *s, const f2b_run_position *position)
     memcpy(s->attributes, all, sizeof all);
 }
 
+/* Room for a copy. A device copies to it beside its work if the system lets it be pinned. */
+static f2b_status open_copy(f2b_snapshot *s)
+{
+    if (s->copy != NULL) return F2B_OK;
+    const size_t bytes = (size_t)f2b_snapshot_bytes(s->parameters);
+    s->copy = f2b_alloc_host(bytes, F2B_TAG_SNAPSHOT);
+    if (s->copy == NULL) return F2B_ERR_MEMORY;
+    if (s->device.kind == F2B_CPU) return F2B_OK;
+    s->pinned = f2b_pin(s->device, s->copy, bytes) == F2B_OK;
+    if (!s->pinned) f2b_clear_error();
+    s->copied = f2b_moment_new(s->device);
+    return s->copied != NULL ? F2B_OK : f2b_last_status();
+}
+
 f2b_status f2b_snapshot_take(f2b_snapshot *s, const f2b_run_position *position, bool apart)
 {
-    const bool on_host = s->parameters->n == 0 ||
-                         s->parameters->items[0].tensor->device.kind == F2B_CPU;
     char *free = NULL;
-    if (apart || !on_host) {
-        const int64_t bytes = f2b_snapshot_bytes(s->parameters);
-        if (s->copy == NULL) s->copy = f2b_alloc_host((size_t)bytes, F2B_TAG_SNAPSHOT);
-        if (s->copy == NULL) return F2B_ERR_MEMORY;
+    if (apart || s->device.kind != F2B_CPU) {
+        F2B_TRY(open_copy(s));
         free = s->copy;
     }
     for (int64_t i = 0; i < s->parameters->n; i++) F2B_TRY(take_tensor(s, i, &free));
     take_attributes(s, position);
     s->state = (f2b_state){ position->step, s->tensors, s->parameters->n, s->attributes,
                             MOST_ATTRIBUTES };
-    return F2B_OK;
+    return s->copied != NULL ? f2b_moment_set(s->copied) : F2B_OK;
 }
 
 f2b_status f2b_snapshot_write(const f2b_snapshot *s, f2b_state_notify *notify, void *user)
 {
+    if (s->copied != NULL) F2B_TRY(f2b_moment_wait(s->copied));
     return f2b_state_save(s->config->run.dir, &s->state, (int)s->config->run.keep, notify, user);
 }
 

@@ -30,8 +30,9 @@ int64_t f2b_snapshot_bytes(const f2b_parameters *parameters);
 
 /**
  * Take the state as it is now. `apart`: copied, so that training may go on while it is written; the
- * copy's memory (F2B_TAG_SNAPSHOT) stays for the next time. Otherwise the tensors are read when it is
- * written, if the host can read them, and must not change before.
+ * copy's memory (F2B_TAG_SNAPSHOT) stays for the next time. A device copies beside its work, and is
+ * waited for when the snapshot is written. Without `apart` the tensors are read when it is written, if
+ * the host can read them, and must not change before.
  */
 f2b_status f2b_snapshot_take(f2b_snapshot *snapshot, const f2b_run_position *position, bool apart)
     F2B_MUST_USE;

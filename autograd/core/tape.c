@@ -261,6 +261,13 @@ static double node_bytes(const f2b_node *n, bool backward)
     return bytes;
 }
 
+/* Composites run other ops, which are counted; a rehearsal takes no time. */
+static f2b_profile_mark start_profile(const f2b_node *n)
+{
+    if (n->op->composite || n->tape->rule != NULL) return (f2b_profile_mark){ .on = false };
+    return f2b_profile_start(n->tape->device);
+}
+
 /* A kernel, or in a rehearsal what it would take. Composites run other ops, which rehearse. */
 static f2b_status run_kernel(f2b_kernel *kernel, f2b_node *n, bool backward)
 {
@@ -284,10 +291,9 @@ f2b_status f2b_node_run(f2b_node *n)
     for (int i = 0; i < n->n_out && status == F2B_OK; i++)
         if (n->out[i] == NULL) status = f2b_last_status();
     if (status == F2B_OK) {
-        const double start = f2b_profile_start();
+        const f2b_profile_mark start = start_profile(n);
         status = run_kernel(kernel, n, false);
-        if (!n->op->composite)
-            f2b_profile_stop(n->op->name, false, start, n->flops, node_bytes(n, false));
+        f2b_profile_stop(start, n->op->name, false, n->flops, node_bytes(n, false));
     }
     if (status == F2B_OK && n->recorded) {
         status = push(&n->tape->nodes, &n->tape->n_nodes, &n->tape->cap_nodes, n);
@@ -410,10 +416,9 @@ static f2b_status node_backward(f2b_node *n)
     if (kernel == NULL) return F2B_ERR_UNSUPPORTED;
     F2B_TRY(prepare_grads(n));
     n->flops = 0;
-    const double start = f2b_profile_start();
+    const f2b_profile_mark start = start_profile(n);
     const f2b_status status = run_kernel(kernel, n, true);
-    if (!n->op->composite)
-        f2b_profile_stop(n->op->name, true, start, n->flops, node_bytes(n, true));
+    f2b_profile_stop(start, n->op->name, true, n->flops, node_bytes(n, true));
     F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
     return status == F2B_OK && n->grad_failed ? F2B_ERR_DEVICE : status;
 }

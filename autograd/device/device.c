@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "autograd/device/device_memory.h"
 
@@ -101,6 +102,87 @@ f2b_status f2b_add_into(f2b_device device, f2b_dtype dtype, void *dst, const voi
     const f2bi_device_functions *f = functions(device.kind);
     if (f != NULL) return f->add_into(device.index, dtype, dst, src, n);
     return device.kind == F2B_CPU ? add_on_host(dtype, dst, src, n) : missing(device);
+}
+
+/* ---- Moments, and copies beside work ---- */
+
+struct f2b_moment {
+    f2b_device device;
+    void *event;                /* of a device other than the host */
+    double time;                /* of the host: when it was set, for what is asked there is done */
+};
+
+static double host_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+f2b_moment *f2b_moment_new(f2b_device device)
+{
+    f2b_moment *m = f2b_calloc(1, sizeof *m, F2B_TAG_OTHER);
+    if (m == NULL) return NULL;
+    m->device = device;
+    const f2bi_device_functions *f = functions(device.kind);
+    if (device.kind == F2B_CPU) return m;
+    if ((f != NULL ? f->event_new(device.index, &m->event) : missing(device)) == F2B_OK) return m;
+    f2b_free(m);
+    return NULL;
+}
+
+void f2b_moment_free(f2b_moment *m)
+{
+    if (m == NULL) return;
+    if (m->event != NULL) functions(m->device.kind)->event_free(m->event);
+    f2b_free(m);
+}
+
+f2b_device f2b_moment_device(const f2b_moment *m) { return m->device; }
+
+f2b_status f2b_moment_set(f2b_moment *m)
+{
+    if (m->event != NULL) return functions(m->device.kind)->event_set(m->device.index, m->event);
+    m->time = host_time();
+    return F2B_OK;
+}
+
+bool f2b_moment_passed(const f2b_moment *m)
+{
+    return m->event == NULL || functions(m->device.kind)->event_passed(m->event);
+}
+
+f2b_status f2b_moment_wait(const f2b_moment *m)
+{
+    if (m->event == NULL) return F2B_OK;
+    return functions(m->device.kind)->event_wait(m->device.index, m->event);
+}
+
+f2b_status f2b_moment_seconds(const f2b_moment *from, const f2b_moment *to, double *seconds)
+{
+    *seconds = to->time - from->time;
+    if (from->event == NULL || to->event == NULL) return F2B_OK;
+    return functions(to->device.kind)->event_seconds(to->device.index, from->event, to->event, seconds);
+}
+
+f2b_status f2b_copy_later(void *dst, const void *src, f2b_device from, size_t bytes)
+{
+    if (from.kind == F2B_CPU || bytes == 0) return f2b_copy(dst, F2B_HOST, src, from, bytes);
+    const f2bi_device_functions *f = functions(from.kind);
+    return f != NULL ? f->copy_later(from.index, dst, src, bytes) : missing(from);
+}
+
+f2b_status f2b_pin(f2b_device device, void *block, size_t bytes)
+{
+    if (device.kind == F2B_CPU || bytes == 0) return F2B_OK;
+    const f2bi_device_functions *f = functions(device.kind);
+    return f != NULL ? f->pin(device.index, block, bytes) : missing(device);
+}
+
+void f2b_unpin(f2b_device device, void *block)
+{
+    const f2bi_device_functions *f = functions(device.kind);
+    if (f != NULL) f->unpin(block);
 }
 
 /* ---- Behind f2b_alloc and f2b_free ---- */

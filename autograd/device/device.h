@@ -46,6 +46,33 @@ f2b_status f2b_add_into(f2b_device device, f2b_dtype dtype, void *dst, const voi
 /** Wait for all work of the device, and report what it found wrong. */
 f2b_status f2b_device_wait(f2b_device device) F2B_MUST_USE;
 
+/**
+ * A moment in a device's work: after all that was asked of it before f2b_moment_set, and before all
+ * that is asked later. Any thread may wait for it. It may be set again and again.
+ */
+typedef struct f2b_moment f2b_moment;
+f2b_moment *f2b_moment_new(f2b_device device);          /* NULL on error */
+void f2b_moment_free(f2b_moment *moment);
+f2b_device f2b_moment_device(const f2b_moment *moment);
+f2b_status f2b_moment_set(f2b_moment *moment) F2B_MUST_USE;
+/** Whether the device has come there; wait until it has. Before the first set: yes. */
+bool f2b_moment_passed(const f2b_moment *moment);
+f2b_status f2b_moment_wait(const f2b_moment *moment) F2B_MUST_USE;
+/** Seconds of the device's own clock between two that have passed. */
+f2b_status f2b_moment_seconds(const f2b_moment *from, const f2b_moment *to, double *seconds)
+    F2B_MUST_USE;
+
+/**
+ * Copy to the host beside its work: `dst` is there once a moment that is set afterwards has passed;
+ * later work of the device may change `src`. The host waits only if `dst` was not pinned.
+ */
+f2b_status f2b_copy_later(void *dst, const void *src, f2b_device from, size_t bytes) F2B_MUST_USE;
+
+/** Lock a block of the host in its place, so that the device reaches it (slow: seconds for 10 GB); and
+ *  let it go, before it is freed. Nothing to do where the device is the host. */
+f2b_status f2b_pin(f2b_device device, void *block, size_t bytes) F2B_MUST_USE;
+void f2b_unpin(f2b_device device, void *block);
+
 #ifdef __cplusplus
 }
 #endif

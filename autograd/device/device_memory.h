@@ -26,6 +26,16 @@ typedef struct f2bi_device_functions {
     f2b_status (*zero)(int index, void *dst, size_t bytes);
     f2b_status (*add_into)(int index, f2b_dtype dtype, void *dst, const void *src, int64_t n);
     f2b_status (*wait)(int index);
+    /* Moments and what goes with them: device.h. An event is the device's own. */
+    f2b_status (*event_new)(int index, void **event);
+    void (*event_free)(void *event);
+    f2b_status (*event_set)(int index, void *event);
+    bool (*event_passed)(void *event);
+    f2b_status (*event_wait)(int index, void *event);
+    f2b_status (*event_seconds)(int index, void *from, void *to, double *seconds);
+    f2b_status (*copy_later)(int index, void *host, const void *src, size_t bytes);
+    f2b_status (*pin)(int index, void *block, size_t bytes);
+    void (*unpin)(void *block);
 } f2bi_device_functions;
 extern const f2bi_device_functions f2bi_cuda_functions F2B_WEAK;
 

@@ -10,10 +10,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/core/profile.h"
 #include "autograd/core/rng.h"
 #include "autograd/device/device.h"
 #include "autograd/ops/adamw/adamw.h"
 #include "autograd/ops/grad_norm/grad_norm.h"
+#include "autograd/ops/mul/mul.h"
 #include "autograd/ops/rows/rows.h"
 #include "autograd/ops/rows_store/rows_store.h"
 #include "tests/emulation/emulation.h"
@@ -176,6 +178,78 @@ static void copies(void **state)
     f2b_free(a), f2b_free(b), f2b_free(from), f2b_free(to);
 }
 
+/* Copies to the host beside work: they have what was there when they were asked for, once a moment set
+ * after them has passed, and nothing waits before. */
+static void copies_beside_work(void **state)
+{
+    (void)state;
+    float first[3000], second[3000], got[3000] = { 0 };
+    const size_t bytes = sizeof first;
+    random_values(first, 3000, 1);
+    random_values(second, 3000, 2);
+    f2b_tensor *x = leaf(cuda, F2B_F32, 1, SHAPE(3000), first);
+    f2b_moment *copied = f2b_moment_new(cuda);
+    assert_non_null(copied);
+    assert_true(f2b_moment_passed(copied));
+    assert_int_equal(f2b_pin(cuda, got, bytes), F2B_OK);
+    const int64_t waits = f2b_emulation_read_counts().waits;
+    assert_int_equal(f2b_emulation_read_counts().pinned, 1);
+    assert_int_equal(f2b_copy_later(got, x->data, cuda, bytes), F2B_OK);
+    assert_int_equal(f2b_moment_set(copied), F2B_OK);
+    assert_int_equal(f2b_tensor_write(x, second), F2B_OK);      /* comes later */
+    assert_true(f2b_emulation_read_counts().waits == waits && got[0] == 0);
+    assert_false(f2b_moment_passed(copied));
+    assert_int_equal(f2b_moment_wait(copied), F2B_OK);
+    assert_true(f2b_moment_passed(copied));
+    assert_memory_equal(got, first, bytes);
+    f2b_unpin(cuda, got);
+    assert_int_equal(f2b_emulation_read_counts().pinned, 0);
+    assert_int_equal(f2b_tensor_read(x, got), F2B_OK);
+    assert_memory_equal(got, second, bytes);
+    f2b_moment_free(copied);
+    f2b_tensor_free(x);
+}
+
+/* The profile of a device tells what its kernels took, not what it took to ask for them; asking waits
+ * for nothing. */
+static void profile(void **state)
+{
+    (void)state;
+    enum { CALLS = 3, N = 400000 };
+    static float values[N];
+    random_values(values, N, 3);
+    f2b_tape *tape = f2b_tape_new(cuda);
+    f2b_tensor *large = leaf(cuda, F2B_F32, 1, SHAPE(N), values), *small = leaf(cuda, F2B_F32, 2, SHAPE(2, 4), values);
+    const int32_t zero = 0;
+    f2b_tensor *at = leaf(cuda, F2B_I32, 1, SHAPE(1), &zero);
+    f2b_moment *begin = f2b_moment_new(cuda), *end = f2b_moment_new(cuda);
+    f2b_profile_enable(true);
+    const int64_t waits = f2b_emulation_read_counts().waits;
+    assert_int_equal(f2b_moment_set(begin), F2B_OK);
+    for (int i = 0; i < CALLS; i++) {
+        assert_non_null(f2b_mul(tape, large, large));
+        assert_non_null(f2b_rows_gather(tape, small, at));
+    }
+    assert_int_equal(f2b_moment_set(end), F2B_OK);
+    f2b_profile_enable(false);
+    assert_int_equal(f2b_emulation_read_counts().waits, waits);
+    const f2b_profile_row *rows;
+    assert_int_equal(f2b_profile_rows(&rows), 2);
+    assert_string_equal(rows[0].name, "mul");
+    assert_string_equal(rows[1].name, "rows_gather");
+    double all;
+    assert_int_equal(f2b_moment_wait(end), F2B_OK);
+    assert_int_equal(f2b_moment_seconds(begin, end, &all), F2B_OK);
+    for (int i = 0; i < 2; i++) assert_true(rows[i].calls == CALLS && rows[i].seconds > 0);
+    assert_true(rows[0].seconds + rows[1].seconds <= all * 1.001);
+    assert_true(rows[0].bytes == CALLS * 3.0 * N * 4);
+    f2b_profile_reset();
+    assert_int_equal(f2b_profile_rows(&rows), 0);
+    f2b_moment_free(begin), f2b_moment_free(end);
+    f2b_tape_free(tape);
+    f2b_tensor_free(large), f2b_tensor_free(small), f2b_tensor_free(at);
+}
+
 static void missing(void **state)
 {
     (void)state;
@@ -202,7 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw), cmocka_unit_test(grad_norm), cmocka_unit_test(rows_store),
         cmocka_unit_test(first_fault), cmocka_unit_test(memory), cmocka_unit_test(copies),
-        cmocka_unit_test(missing),
+        cmocka_unit_test(copies_beside_work), cmocka_unit_test(profile), cmocka_unit_test(missing),
     };
     return cmocka_run_group_tests_name("cuda_device", tests, NULL, NULL);
 }

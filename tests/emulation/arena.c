@@ -2,6 +2,7 @@
  * Device memory: blocks of one reserved stretch of addresses that the host cannot touch while no
  * copy or kernel runs. AddressSanitizer sees the end of each block to the byte.
  */
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,31 @@ int f2b_emulation_owns(const void *pointer)
            && (const char *)pointer < arena + RESERVED;
 }
 
+static pthread_mutex_t turns;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_turns(void)
+{
+    pthread_mutexattr_t nests;
+    pthread_mutexattr_init(&nests);
+    pthread_mutexattr_settype(&nests, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&turns, &nests);
+    pthread_mutexattr_destroy(&nests);
+}
+
+f2b_emu_turn f2b_emu_begin_turn(void)
+{
+    pthread_once(&once, make_turns);
+    pthread_mutex_lock(&turns);
+    return (f2b_emu_turn){ 0 };
+}
+
+void f2b_emu_end_turn(f2b_emu_turn *turn)
+{
+    (void)turn;
+    pthread_mutex_unlock(&turns);
+}
+
 void f2b_emu_fault(const char *format, ...)
 {
     va_list args;
@@ -70,6 +96,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes)
 {
+    F2B_EMU_TURN;
     *pointer = NULL;
     if (bytes == 0) return cudaSuccess;
     if (f2b_emu_devices == 0) return cudaErrorNoDevice;
@@ -100,6 +127,7 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
 
 cudaError_t cudaFree(void *pointer)
 {
+    F2B_EMU_TURN;
     if (pointer == NULL) return cudaSuccess;
     int i = 0;
     while (i < n_blocks && arena + blocks[i].at != (char *)pointer) i++;
@@ -123,6 +151,21 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned flags)
 cudaError_t cudaFreeHost(void *pointer)
 {
     free(pointer);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    if (pointer == NULL || bytes == 0) return cudaErrorInvalidValue;
+    f2b_emu_counts.pinned++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *pointer)
+{
+    if (pointer == NULL || f2b_emu_counts.pinned == 0) return cudaErrorInvalidValue;
+    f2b_emu_counts.pinned--;
     return cudaSuccess;
 }
 

@@ -28,6 +28,7 @@ void f2b_emulation_set_memory(size_t bytes);
 /** What the program did so far, to hold it to "nothing in steady state". */
 typedef struct f2b_emulation_counts {
     int64_t launches, mallocs, frees, host_mallocs, waits;
+    int64_t pinned;             /* blocks that are now registered */
     size_t bytes;               /* of device memory now allocated */
 } f2b_emulation_counts;
 f2b_emulation_counts f2b_emulation_read_counts(void);

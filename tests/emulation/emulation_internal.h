@@ -14,6 +14,13 @@ extern int f2b_emu_devices;
 void f2b_emu_unlock(void);
 void f2b_emu_lock(void);
 
+/** At the top of a function of the runtime: threads of the program take turns in it. Turns nest. */
+typedef struct f2b_emu_turn { int number; } f2b_emu_turn;
+f2b_emu_turn f2b_emu_begin_turn(void);
+void f2b_emu_end_turn(f2b_emu_turn *turn);
+#define F2B_EMU_TURN                                                                              \
+    __attribute__((cleanup(f2b_emu_end_turn), unused)) f2b_emu_turn turn = f2b_emu_begin_turn()
+
 /** Runs a launch to its end. */
 cudaError_t f2b_emu_run(const f2b_emu_launch *launch, const void *arguments);
 /** Whether the runtime would take the launch. */

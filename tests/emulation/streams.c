@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/emulation/emulation_internal.h"
 
@@ -31,6 +32,8 @@ struct f2b_emu_stream {
 struct f2b_emu_event {
     int64_t recorded, reached;      /* records asked for; records passed by their stream */
     cudaStream_t stream;            /* of the last record */
+    bool has_clock;
+    double time;                    /* the host's, when it was last reached */
 };
 
 static cudaStream_t all_streams;
@@ -49,6 +52,14 @@ static work *enqueue(cudaStream_t stream, work_kind kind, size_t argument_bytes)
 
 static void drain_until(cudaStream_t stream, const struct f2b_emu_event *event, int64_t generation);
 
+static void reach(struct f2b_emu_event *event, int64_t generation)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    event->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    event->reached = generation;
+}
+
 static void perform(work *w)
 {
     switch (w->kind) {
@@ -64,7 +75,7 @@ static void perform(work *w)
         if (error != cudaSuccess) last_error = error;
         break;
     }
-    case WORK_RECORD: w->event->reached = w->generation; break;
+    case WORK_RECORD: reach(w->event, w->generation); break;
     case WORK_WAIT: drain_until(w->event->stream, w->event, w->generation); break;
     }
 }
@@ -95,6 +106,7 @@ static cudaError_t take_error(void)
 void f2b_emu_enqueue(const f2b_emu_launch *launch, const void *arguments, size_t bytes,
                      cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     const cudaError_t error = f2b_emu_check_launch(launch);
     if (error != cudaSuccess) {
         last_error = error;
@@ -109,6 +121,7 @@ void f2b_emu_enqueue(const f2b_emu_launch *launch, const void *arguments, size_t
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (to_device != (bool)f2b_emulation_owns(dst) || from_device != (bool)f2b_emulation_owns(src))
@@ -120,6 +133,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     if (!f2b_emulation_owns(dst)) return cudaErrorInvalidValue;
     work *w = enqueue(stream, WORK_FILL, 0);
     w->dst = dst, w->value = value, w->bytes = bytes;
@@ -128,6 +142,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t str
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
+    F2B_EMU_TURN;
     (void)flags;
     if (f2b_emu_devices == 0) return cudaErrorNoDevice;
     cudaStream_t s = calloc(1, sizeof *s);
@@ -141,6 +156,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     drain_until(stream, NULL, 0);
     cudaStream_t *at = &all_streams;
     while (*at != stream) at = &(*at)->next;
@@ -151,6 +167,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     f2b_emu_counts.waits++;
     drain_until(stream, NULL, 0);
     return take_error();
@@ -158,19 +175,22 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
+    F2B_EMU_TURN;
     for (cudaStream_t s = all_streams; s != NULL; s = s->next) drain_until(s, NULL, 0);
     return take_error();
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
-    (void)flags;
     *event = calloc(1, sizeof **event);
-    return *event != NULL ? cudaSuccess : cudaErrorMemoryAllocation;
+    if (*event == NULL) return cudaErrorMemoryAllocation;
+    (*event)->has_clock = (flags & cudaEventDisableTiming) == 0;
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
+    F2B_EMU_TURN;
     drain_until(event->stream, event, event->recorded);
     free(event);
     return cudaSuccess;
@@ -178,6 +198,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    F2B_EMU_TURN;
     work *w = enqueue(stream, WORK_RECORD, 0);
     w->event = event, w->generation = ++event->recorded;
     event->stream = stream;
@@ -186,6 +207,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
+    F2B_EMU_TURN;
     (void)flags;
     work *w = enqueue(stream, WORK_WAIT, 0);
     w->event = event, w->generation = event->recorded;
@@ -194,12 +216,35 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    F2B_EMU_TURN;
     f2b_emu_counts.waits++;
     drain_until(event->stream, event, event->recorded);
     return take_error();
 }
 
-cudaError_t cudaGetLastError(void) { return take_error(); }
+/* As CUDA does, the answer "not ready" is left as the last error. Nothing runs for being asked. */
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    F2B_EMU_TURN;
+    if (event->reached < event->recorded) last_error = cudaErrorNotReady;
+    return event->reached < event->recorded ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
+{
+    F2B_EMU_TURN;
+    if (!from->has_clock || !to->has_clock || from->recorded == 0 || to->recorded == 0)
+        return cudaErrorInvalidResourceHandle;
+    if (from->reached < from->recorded || to->reached < to->recorded) return cudaErrorNotReady;
+    *milliseconds = (float)(1e3 * (to->time - from->time));
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    F2B_EMU_TURN;
+    return take_error();
+}
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -231,6 +276,8 @@ const char *cudaGetErrorName(cudaError_t error)
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady: return "cudaErrorNotReady";
     default: return "cudaErrorUnknown";
     }
 }

@@ -169,4 +169,8 @@ const f2bi_device_functions f2bi_cuda_functions = {
     .free_block = f2bi_cuda_free, .trim = f2bi_cuda_trim, .copy_in = f2bi_cuda_copy_in,
     .copy_out = f2bi_cuda_copy_out, .copy_within = f2bi_cuda_copy_within, .zero = f2bi_cuda_zero,
     .add_into = f2bi_cuda_add_into, .wait = f2bi_cuda_wait,
+    .event_new = f2bi_cuda_event_new, .event_free = f2bi_cuda_event_free,
+    .event_set = f2bi_cuda_event_set, .event_passed = f2bi_cuda_event_passed,
+    .event_wait = f2bi_cuda_event_wait, .event_seconds = f2bi_cuda_event_seconds,
+    .copy_later = f2bi_cuda_copy_later, .pin = f2bi_cuda_pin, .unpin = f2bi_cuda_unpin,
 };

@@ -78,7 +78,16 @@ f2b_status f2bi_cuda_copy_in(int index, void *dst, const void *host, size_t byte
 f2b_status f2bi_cuda_copy_out(int index, void *host, const void *src, size_t bytes);
 f2b_status f2bi_cuda_copy_within(int index, void *dst, const void *src, size_t bytes);
 f2b_status f2bi_cuda_zero(int index, void *dst, size_t bytes);
+f2b_status f2bi_cuda_copy_later(int index, void *host, const void *src, size_t bytes);
+f2b_status f2bi_cuda_pin(int index, void *block, size_t bytes);
+void f2bi_cuda_unpin(void *block);
 f2b_status f2bi_cuda_wait(int index);
+f2b_status f2bi_cuda_event_new(int index, void **event);
+void f2bi_cuda_event_free(void *event);
+f2b_status f2bi_cuda_event_set(int index, void *event);
+bool f2bi_cuda_event_passed(void *event);
+f2b_status f2bi_cuda_event_wait(int index, void *event);
+f2b_status f2bi_cuda_event_seconds(int index, void *from, void *to, double *seconds);
 f2b_status f2bi_cuda_add_into(int index, f2b_dtype dtype, void *dst, const void *src, int64_t n);
 f2b_status f2bi_add_into_cuda_f32(int index, void *dst, const void *src, int64_t n);
 f2b_status f2bi_add_into_cuda_bf16(int index, void *dst, const void *src, int64_t n);
