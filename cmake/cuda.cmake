@@ -10,6 +10,9 @@ file(GLOB_RECURSE F2B_CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/autogra
 set(F2B_CUDA_TYPES F32 BF16)
 # Launch stubs hold a static each: guarding it would need the C++ library.
 set(F2B_NVCC_FLAGS --Werror all-warnings -Xcompiler -fno-threadsafe-statics)
+if(F2B_PORTABLE)
+  list(APPEND F2B_NVCC_FLAGS --compress-mode=size)
+endif()
 set(F2B_CUDA_LIBRARY "")
 find_program(F2B_NVCC nvcc HINTS $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
 
