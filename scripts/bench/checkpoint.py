@@ -2,23 +2,20 @@
 """A checkpoint (written, synced, hashed, in place) beside a plain write and fsync of as many bytes on
 the same disk, alternating in one process. Prints a Markdown table for docs/benchmarks.md.
 
-    scripts/bench/checkpoint.py [BUILD_DIR] [--megabytes N] [--rounds N] [--dir DIR]
+    scripts/bench/checkpoint.py [BUILD_DIR] [--megabytes N] [--rounds N] [--dir DIR] [--quick]
 """
-import argparse
 import json
-import pathlib
 import statistics
 import subprocess
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-options = argparse.ArgumentParser(description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-options.add_argument("build", nargs="?", default=ROOT / "build/release")
-options.add_argument("--megabytes", type=int, default=300)
-options.add_argument("--rounds", type=int, default=7)
+from measure import ROOT, options_for
+
+options = options_for(__doc__, rounds=7)
+options.add_argument("--megabytes", type=int)
 options.add_argument("--dir", default=ROOT, help="where the files go, on the disk to be measured")
 o = options.parse_args()
+o.megabytes = o.megabytes or (2 if o.quick else 300)
 with tempfile.TemporaryDirectory(prefix="f2b-bench-", dir=o.dir) as folder:
     done = subprocess.run([f"{o.build}/tests/checkpoint_bench", folder, str(o.megabytes),
                            str(o.rounds)], stdout=subprocess.PIPE, text=True, check=True)

@@ -4,12 +4,11 @@ core: ours beside Pillow with NumPy, and beside transformers' CLIPImageProcessor
 it. Alternating in one run; prints a Markdown table for docs/benchmarks.md, and whether all values
 are the same.
 
-    scripts/bench/images.py [BUILD_DIR] [--images DIR] [--size S] [--rounds N]
+    scripts/bench/images.py [BUILD_DIR] [--images DIR] [--size S] [--rounds N] [--quick]
 
 Takes every JPEG below DIR; without DIR the photographs of ../shared where they are, else 100 drawn
 pictures of 640 x 480.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -22,7 +21,8 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", HF_HUB_OFFLINE=
 import numpy as np
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from measure import SHARED, options_for
+
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 BACKGROUND = (122, 116, 104)
@@ -83,17 +83,14 @@ def seconds_of(prepare, size, paths):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("build", nargs="?", default=ROOT / "build/release")
+    options = options_for(__doc__, rounds=7)
     options.add_argument("--images", type=pathlib.Path)
     options.add_argument("--size", type=int, default=336)
-    options.add_argument("--rounds", type=int, default=7)
     o = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        photographs = ROOT.parent / "shared/data/coco-images"
-        where = o.images or (photographs if photographs.is_dir() else None)
-        paths = sorted(where.rglob("*.jpg")) if where else drawn(pathlib.Path(folder))
+        photographs = SHARED / "coco-images"
+        where = o.images or (photographs if photographs.is_dir() and not o.quick else None)
+        paths = sorted(where.rglob("*.jpg")) if where else drawn(pathlib.Path(folder), 2 if o.quick else 100)
         contenders = {"Pillow and NumPy": pillow}
         try:
             contenders["CLIPImageProcessor"] = clip_processor(o.size)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What opening and checking a large LLaVA JSON costs: seconds and peak memory of f2b-data.
 
-    scripts/bench/index.py [--bytes 1e9] [--build build/release]
+    scripts/bench/index.py [BUILD_DIR] [--bytes 1e9] [--no-python] [--quick]
 
 Writes a file of that size in LLaVA-665k's form into a temporary folder (records of about 1.4 KB,
 one in ten with an image, one in ten thousand bad), then measures
@@ -9,9 +9,8 @@ one in ten with an image, one in ten thousand bad), then measures
   open, cached  the same again
   check         f2b-data check of all records
 beside `cat FILE >/dev/null` and Python's json.load, which is how LLaVA opens it. The file is in
-the page cache in all of them.
+the page cache in all of them. Prints a Markdown table for docs/benchmarks.md.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -23,7 +22,8 @@ import tempfile
 import time
 import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from measure import options_for, table
+
 WORDS = ("the a dog cat person table street red green small large is on under beside what color "
          "how many").split()
 
@@ -73,12 +73,11 @@ def measure(command, env=None):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--bytes", type=float, default=1e9)
-    options.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    options = options_for(__doc__, rounds=1)
+    options.add_argument("--bytes", type=float)
     options.add_argument("--no-python", action="store_true", help="leave json.load out")
     options = options.parse_args()
+    options.bytes = options.bytes or (2e5 if options.quick else 1e9)
     program = options.build / "bin/f2b-data"
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -99,19 +98,21 @@ def main():
         check = [program, "check", "--config", config, "--list", folder / "bad.jsonl", "--quiet",
                  "data.max_bad_fraction=1"]
         # `cat` to a pipe would measure this script.
-        rows = [("cat", ["sh", "-c", f"cat {file} >/dev/null"], None), ("open, cold", preview, env),
-                ("open, cached", preview, env), ("check", check, env)]
+        rows = [("`cat` of the file", ["sh", "-c", f"cat {file} >/dev/null"], None),
+                ("open, index made", preview, env), ("open, index from the cache", preview, env),
+                ("`f2b-data check`, all records", check, env)]
         if not options.no_python:
             load = f"import json; json.load(open({str(file)!r}))"
-            rows.append(("json.load", [sys.executable, "-c", load], None))
-        print(f"{file.stat().st_size / 1e9:.2f} GB, {n} records")
+            rows.append(("Python's `json.load`, as LLaVA opens it", [sys.executable, "-c", load], None))
+        print(f"{file.stat().st_size / 1e9:.3g} GB, {n:,} records; ", end="")
+        measured = []
         for name, command, environment in rows:
-            seconds, memory, cpu, output = measure([str(part) for part in command], environment)
-            print(f"{name:14} {seconds:8.2f} s {cpu:8.2f} s of processors {memory:8.1f} MiB")
-            if name == "check":
-                print(output, end="")
+            seconds, memory, cpu, _ = measure([str(part) for part in command], environment)
+            measured.append([name, f"{seconds:.2f}", f"{cpu:.2f}", f"{memory:.0f}"])
         index = sum(f.stat().st_size for f in (folder / "cache").rglob("*") if f.is_file())
-        print(f"index          {index / 1e6:.1f} MB on disk")
+        bad = sum(1 for _ in open(folder / "bad.jsonl"))
+        print(f"the index has {index / 1e6:.1f} MB on disk; `check` found {bad} bad records.\n")
+        table(["", "seconds", "seconds of processors", "peak memory, MiB"], measured)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,33 @@
 """The peer of tests/bench/mini_step_program.c: the same training step in PyTorch, transformers' Llama
-and peft's LoRA with one adapter a stage, eager. Same model, same numbers of rows and labels.
+and peft's LoRA with one adapter a stage. Same model, same numbers of rows and labels.
 
-    peer_step.py BATCH f32|bf16 STEPS [eager|sdpa]
+    peer_step.py BATCH f32|bf16 STEPS [eager|sdpa] [profile] [SIZE=N ...]
 
-Prints a JSON object: seconds of each step, resident bytes, loss of the last."""
+Prints a JSON object: seconds of each step by the clock and of the processors, resident bytes, loss of the
+last; with `profile` also the share of the last step's time that its matrix products took."""
 import json
 import resource
 import sys
 import time
+from types import SimpleNamespace
 
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-IMAGE_ROWS, PROMPT, TALK, LABELLED, K, IMAGE_AT = 576, 44, 200, 100, 16, 35
+SIZES = dict(d=512, ff=1376, layers=8, heads=8, vocab=32000, image=576, prompt=44, talk=200, labelled=100)
+SIZES.update((name, int(value)) for name, value in (a.split("=") for a in sys.argv if "=" in a))
+Z = SimpleNamespace(**SIZES)
+K, IMAGE_AT = 16, 35 if SIZES["prompt"] >= 35 else SIZES["prompt"] // 2
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn", "mkldnn::", "onednn::",
+            "aten::_scaled_dot_product")
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def make_model(dtype):
-    config = LlamaConfig(hidden_size=512, intermediate_size=1376, num_hidden_layers=8,
-                         num_attention_heads=8, vocab_size=32000, max_position_embeddings=4096,
-                         use_cache=False, attn_implementation=sys.argv[4] if len(sys.argv) > 4 else "eager")
+    config = LlamaConfig(hidden_size=Z.d, intermediate_size=Z.ff, num_hidden_layers=Z.layers,
+                         num_attention_heads=Z.heads, vocab_size=Z.vocab, max_position_embeddings=4096,
+                         use_cache=False, attn_implementation="sdpa" if "sdpa" in sys.argv else "eager")
     lora = LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM(config).to(dtype), lora, adapter_name="compression")
     model.add_adapter("generation", lora)
@@ -48,9 +55,9 @@ def step(model, optimizer, summary, features, prompt, talk, dtype):
         compressed = llama(inputs_embeds=rows).last_hidden_state[:, -K:]
         use(model, "generation")
         rows = torch.cat([embed(talk[:, :IMAGE_AT]), compressed.to(dtype), embed(talk[:, IMAGE_AT:])], 1)
-        hidden = llama(inputs_embeds=rows).last_hidden_state[:, -LABELLED - 1:-1]
+        hidden = llama(inputs_embeds=rows).last_hidden_state[:, -Z.labelled - 1:-1]
         logits = model.base_model.model.lm_head(hidden).float()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), talk[:, -LABELLED:].flatten())
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), talk[:, -Z.labelled:].flatten())
     loss.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -59,25 +66,38 @@ def step(model, optimizer, summary, features, prompt, talk, dtype):
     return loss.item()
 
 
+def share(run):
+    """Of the time of one step, as PyTorch's profiler sees it, the part of matrix products."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run()
+    rows = profile.key_averages()
+    return (sum(row.self_cpu_time_total for row in rows if row.key.startswith(PRODUCTS))
+            / sum(row.self_cpu_time_total for row in rows))
+
+
 def main():
     n, steps = int(sys.argv[1]), int(sys.argv[3])
     dtype = torch.bfloat16 if sys.argv[2] == "bf16" else torch.float32
     torch.manual_seed(1)
     model = make_model(dtype)
     model.train()
-    summary = torch.nn.Parameter(torch.randn(1, K, 512) * 0.02)
+    summary = torch.nn.Parameter(torch.randn(1, K, Z.d) * 0.02)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad] + [summary],
                                   lr=2e-4, weight_decay=0)
-    features = (torch.rand(n, IMAGE_ROWS, 512) - 0.5).to(dtype)
-    prompt = torch.randint(0, 32000, (n, PROMPT))
-    talk = torch.randint(0, 32000, (n, TALK))
-    seconds = []
+    features = (torch.rand(n, Z.image, Z.d) - 0.5).to(dtype)
+    prompt = torch.randint(0, Z.vocab, (n, Z.prompt))
+    talk = torch.randint(0, Z.vocab, (n, Z.talk))
+    seconds, busy, result = [], [], {}
     for _ in range(steps):
-        start = time.monotonic()
+        start, before = time.monotonic(), time.process_time()
         loss = step(model, optimizer, summary, features, prompt, talk, dtype)
         seconds.append(round(time.monotonic() - start, 4))
+        busy.append(round(time.process_time() - before, 4))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "loss": loss, "resident_bytes": resident}))
+    if "profile" in sys.argv:
+        result["products"] = share(lambda: step(model, optimizer, summary, features, prompt, talk, dtype))
+    print(json.dumps({"seconds": seconds, "processor_seconds": busy, "loss": loss,
+                      "resident_bytes": resident, **result}))
 
 
 main()

@@ -1,75 +1,106 @@
-"""One training step of the mini model, ours against PyTorch, alternating in one run: best and median
-seconds, samples/s, resident memory. Prints a Markdown table for docs/benchmarks.md.
+#!/usr/bin/env python3
+"""One training step of the mini model, ours against PyTorch, alternating in one run; what each of our ops
+takes, and the floor. Prints Markdown for docs/benchmarks.md.
 
-    step.py BUILD_DIR [--rounds N] [--precision f32|bf16] [--threads N] [--batch N]
-            [--peer-python PYTHON]... [--only-tuned]
+    scripts/bench/step.py [BUILD_DIR] [--precision f32|bf16]... [--rounds N] [--threads N] [--batch N]
+                          [--only-tuned] [--quick]
 
-The peer runs as it comes, and tuned: glibc told to keep freed memory, OpenMP threads told not to spin,
-OpenBLAS told to use the AVX-512 kernels where the processor has AVX-512 (it does not know every one).
---peer-python (or PEER_PYTHON in the environment) names the python of another environment with torch,
-transformers and peft: a further peer, with eager attention and with PyTorch's own (sdpa)."""
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
+The peer (transformers' Llama, peft's LoRA) runs as it comes, and tuned: glibc told to keep freed memory,
+OpenMP threads told not to spin, OpenBLAS told to use the AVX-512 kernels where the processor has AVX-512
+(it does not know every one). PEER_PYTHON in the environment names the python of another environment with
+torch, transformers and peft: a further peer, with eager attention and with PyTorch's own (sdpa)."""
 from pathlib import Path
 
+from machine import product_rate, rates
+from measure import QUICK, median, options_for, pythons, run, table, version
 from step_env import tuned
 
-HERE = Path(__file__).resolve().parent
+PEER = Path(__file__).resolve().parent / "peer_step.py"
+PRODUCTS = ("linear", "attention", "head_cross_entropy")        # ops that are matrix products
 
 
-def run(command, env, threads):
-    env = {**os.environ, **env, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def contenders(o, precision, sizes):
+    """{name: (command, environment)}; three steps a process, the first of which warms it up."""
+    found = {"fwd2bot": ([f"{o.build}/tests/mini_step", o.batch, precision, 3, *sizes], {})}
+    for python in pythons("torch", "transformers", "peft"):
+        name = "PyTorch " + version(python, "torch")
+        for attention in ["eager"] if name.startswith("PyTorch 1.") else ["eager", "sdpa"]:
+            peer = [python, PEER, o.batch, precision, 3, attention, *sizes]
+            if not o.only_tuned:
+                found[f"{name} {attention}, as it comes"] = (peer, {})
+            found[f"{name} {attention}, tuned"] = (peer, tuned())
+    return found
 
 
-def version(python):
-    done = subprocess.run([python, "-c", "import torch; print(torch.__version__)"],
-                          capture_output=True, text=True, check=True)
-    return done.stdout.split("a0")[0].split("+")[0].strip()
+def compare(o, precision, sizes, threads):
+    """The table of all contenders; returns the fastest peer (or None)."""
+    every = contenders(o, precision, sizes)
+    results = {name: [] for name in every}
+    for _ in range(o.rounds):
+        for name, (command, env) in every.items():
+            results[name].append(run(command, **env, **threads))
+    steps = {name: [s for r in rs for s in r["seconds"][1:]] for name, rs in results.items()}
+    busy = {name: median([s for r in rs for s in r["processor_seconds"][1:]]) for name, rs in results.items()}
+    resident = {name: max(r["resident_bytes"] for r in rs) for name, rs in results.items()}
+    table([f"{precision}, batch {o.batch}, {o.threads} threads", "best s", "median s", "samples/s (best)",
+           "samples/s (median)", "processors' s", "resident GiB"],
+          [[name, f"{min(s):.3g}", f"{median(s):.3g}", f"{o.batch / min(s):.2f}", f"{o.batch / median(s):.2f}",
+            f"{busy[name]:.3g}", f"{resident[name] / 2**30:.2f}"] for name, s in steps.items()])
+    ours, *peers = every
+    if not peers:
+        print("\nNo peer: torch, transformers and peft are not installed (scripts/setup.sh brings them).")
+        return None
+    fastest, typical, leanest = (min(peers, key=key) for key in (
+        lambda p: min(steps[p]), lambda p: median(steps[p]), resident.get))
+    least = min(peers, key=busy.get)
+    print(f"\nAgainst the fastest peer: {min(steps[fastest]) / min(steps[ours]):.2f} (best, {fastest}), "
+          f"{median(steps[typical]) / median(steps[ours]):.2f} (median, {typical}) times as fast, "
+          f"{busy[least] / busy[ours]:.2f} by the processors' seconds; {resident[ours] / resident[leanest]:.2f} of "
+          f"the memory of the leanest ({leanest}).")
+    return fastest, every[fastest]
+
+
+def ops(o, precision, sizes, threads, rate):
+    """Where our step goes, and the floor."""
+    found = run([f"{o.build}/tests/mini_step", o.batch, precision, 4, "profile", *sizes], **threads)
+    step, busy = (sum(found[k][1:]) / len(found[k][1:]) for k in ("seconds", "processor_seconds"))
+    rows, sums = {}, {}
+    for op in found["ops"]:
+        rows.setdefault(op["op"], {})[op["backward"]] = op
+        for key in ("seconds", "flops"):
+            sums[key] = sums.get(key, 0) + op[key]
+    print()
+    table(["op", "forward s", "backward s", "GFLOP/s forward", "backward", "share of the step"],
+          [[name, *(f"{op[side]['seconds']:.4f}" if side in op else "-" for side in (False, True)),
+            *(f"{op[side]['flops'] / op[side]['seconds'] / 1e9:.0f}" if side in op and op[side]["flops"] else "-"
+              for side in (False, True)), f"{sum(r['seconds'] for r in op.values()) / step:.1%}"]
+           for name, op in rows.items() if sum(r["seconds"] for r in op.values()) >= 0.002 * step])
+    products = sum(op["seconds"] for op in found["ops"] if op["op"] in PRODUCTS)
+    floor = sums["flops"] / rate[1] / 1e9
+    print(f"\n{products / step:.0%} of the step is in ops that are matrix products (linear, attention, head). Its "
+          f"{sums['flops'] / 1e9:,.0f} GFLOP at the best rate of a plain product in this run ({rate[1]:.0f} GFLOP/s "
+          f"of the processors, {rate[0]:.0f} by the clock) take {floor:.3g} s: the floor, {floor / step:.0%} of this step by the "
+          f"clock and {floor * o.threads / busy:.0%} by the processors' seconds.")
 
 
 def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("build")
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--precision", default="f32")
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--batch", type=int, default=8)
-    options.add_argument("--peer-python", action="append", default=[])
+    options = options_for(__doc__, rounds=5)
+    options.add_argument("--precision", action="append", choices=["f32", "bf16"])
+    options.add_argument("--batch", type=int)
     options.add_argument("--only-tuned", action="store_true")
     o = options.parse_args()
-    steps = "3"                                     # of a process; the first one warms up
-    ours = [f"{o.build}/tests/mini_step", str(o.batch), o.precision, steps]
-    contenders = {"fwd2bot": (ours, {})}
-    pythons = [sys.executable, *o.peer_python]
-    if os.environ.get("PEER_PYTHON"):
-        pythons.append(os.environ["PEER_PYTHON"])
-    for python in pythons:
-        name = "PyTorch " + version(python)
-        attentions = ["eager"] if version(python).startswith("1.") else ["eager", "sdpa"]
-        for attention in attentions:
-            peer = [python, str(HERE / "peer_step.py"), str(o.batch), o.precision, steps, attention]
-            if not o.only_tuned:
-                contenders[f"{name} {attention}, as it comes"] = (peer, {})
-            contenders[f"{name} {attention}, tuned"] = (peer, tuned())
-    seconds = {name: [] for name in contenders}
-    resident = dict.fromkeys(contenders, 0)
-    for _ in range(o.rounds):
-        for name, (command, env) in contenders.items():
-            result = run(command, env, o.threads)
-            seconds[name] += result["seconds"][1:]
-            resident[name] = max(resident[name], result["resident_bytes"])
-    print(f"| {o.precision}, batch {o.batch}, {o.threads} threads | best s | median s | samples/s (best) "
-          "| samples/s (median) | resident GiB |\n| --- | --- | --- | --- | --- | --- |")
-    for name, values in seconds.items():
-        best, median = min(values), statistics.median(values)
-        print(f"| {name} | {best:.2f} | {median:.2f} | {o.batch / best:.2f} | {o.batch / median:.2f} "
-              f"| {resident[name] / 2**30:.2f} |")
+    o.batch, o.only_tuned = o.batch or (2 if o.quick else 8), o.only_tuned or o.quick
+    sizes, threads = QUICK if o.quick else [], {"OMP_NUM_THREADS": str(o.threads), "HF_HUB_OFFLINE": "1"}
+    speed = rates(o)
+    for i, precision in enumerate(o.precision or (["bf16"] if o.quick else ["f32", "bf16"])):
+        if i > 0:
+            print()
+        peer = compare(o, precision, sizes, threads)
+        ops(o, precision, sizes, threads, product_rate(speed, precision))
+        if peer is not None:
+            name, (command, env) = peer
+            share = run([*command, "profile"], **env, **threads)["products"]
+            print(f"{name} has {share:.0%} of its time in matrix products (PyTorch's profiler).")
 
 
 main()
