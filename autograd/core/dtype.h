@@ -17,22 +17,25 @@ extern "C" {
 typedef enum f2b_dtype {
     F2B_F32, F2B_F64, F2B_BF16, F2B_COMPUTE_DTYPES,
     F2B_F16 = F2B_COMPUTE_DTYPES, F2B_I32, F2B_U8,
-    F2B_INT8, F2B_NF4,          /* whole matrices, never single elements: autograd/core/quant.h */
+    F2B_INT8, F2B_NF4, F2B_FP8, /* whole matrices, never single elements: autograd/core/quant.h */
     F2B_DTYPES
 } f2b_dtype;
 
-static inline bool f2b_dtype_is_quantised(f2b_dtype t) { return t == F2B_INT8 || t == F2B_NF4; }
+static inline bool f2b_dtype_is_quantised(f2b_dtype t)
+{
+    return t == F2B_INT8 || t == F2B_NF4 || t == F2B_FP8;
+}
 
 /** Bytes of an element; 0 for quantised types, whose elements have no place of their own. */
 static inline size_t f2b_dtype_size(f2b_dtype t)
 {
-    static const uint8_t sizes[F2B_DTYPES] = { 4, 8, 2, 2, 4, 1, 0, 0 };
+    static const uint8_t sizes[F2B_DTYPES] = { 4, 8, 2, 2, 4, 1, 0, 0, 0 };
     return sizes[t];
 }
 static inline const char *f2b_dtype_name(f2b_dtype t)
 {
     static const char *const names[F2B_DTYPES] = { "f32", "f64", "bf16", "f16", "i32", "u8",
-                                                   "int8", "nf4" };
+                                                   "int8", "nf4", "fp8" };
     return names[t];
 }
 static inline bool f2b_dtype_is_float(f2b_dtype t) { return t <= F2B_F16; }

@@ -9,6 +9,8 @@
 #endif
 
 #include "autograd/core/alloc.h"
+#include "autograd/core/e4m3.h"
+#include "autograd/core/quant_internal.h"
 
 enum { BLOCK = F2B_NF4_BLOCK, GROUP = F2B_NF4_GROUP };
 
@@ -67,11 +69,25 @@ static f2b_quant layout(f2b_dtype type, int64_t rows, int64_t cols, int64_t *byt
 {
     const int64_t n = rows * cols, blocks = blocks_of(n, BLOCK);
     f2b_quant q = { .rows = rows, .cols = cols, .codes = aligned((int64_t)sizeof q) };
-    q.scales = q.codes + aligned(type == F2B_INT8 ? n : (n + 1) / 2);
-    q.groups = q.scales + aligned(type == F2B_INT8 ? rows * (int64_t)sizeof(float) : blocks);
-    *bytes = q.groups
-             + (type == F2B_INT8 ? 0 : aligned(blocks_of(blocks, GROUP) * (int64_t)sizeof(float)));
+    const bool per_row = type != F2B_NF4;
+    q.scales = q.codes + aligned(per_row ? n : (n + 1) / 2);
+    const int64_t end = q.scales + aligned(per_row ? rows * (int64_t)sizeof(float) : blocks);
+    *bytes = end;
+    if (type == F2B_NF4) {
+        q.groups = end;
+        *bytes += aligned(blocks_of(blocks, GROUP) * (int64_t)sizeof(float));
+    } else if (type == F2B_FP8) {
+        q.turned_codes = end;
+        q.turned_scales = end + aligned(n);
+        *bytes = q.turned_scales + aligned(cols * (int64_t)sizeof(float));
+    }
     return q;
+}
+
+f2b_quant f2b_quant_head(f2b_dtype type, int64_t rows, int64_t cols)
+{
+    int64_t bytes;
+    return layout(type, rows, cols, &bytes);
 }
 
 int64_t f2b_quant_bytes(f2b_dtype type, int64_t rows, int64_t cols)
@@ -85,8 +101,7 @@ int64_t f2b_quant_bytes(f2b_dtype type, int64_t rows, int64_t cols)
 
 /* ---- Quantising ---- */
 
-/* A stretch of the source as f32, and its largest magnitude; NaN and infinity give infinity. */
-static float stretch(const void *src, f2b_dtype type, int64_t first, int64_t n, float *values)
+float f2bi_stretch(const void *src, f2b_dtype type, int64_t first, int64_t n, float *values)
 {
     f2b_convert(values, F2B_F32, (const char *)src + first * (int64_t)f2b_dtype_size(type), type,
                 (size_t)n);
@@ -112,14 +127,14 @@ static int64_t quantise_int8(const f2b_quant *q, const void *src, f2b_dtype type
         float values[PART], largest = 0;
         for (int64_t c = 0; c < q->cols; c += PART) {
             const int64_t n = q->cols - c < PART ? q->cols - c : PART;
-            largest = fmaxf(largest, stretch(src, type, row * q->cols + c, n, values));
+            largest = fmaxf(largest, f2bi_stretch(src, type, row * q->cols + c, n, values));
         }
         if (largest > FLT_MAX && row < bad) bad = row;
         const float inverse = largest >= FLT_MIN && largest <= FLT_MAX ? 127.0f / largest : 0;
         scales[row] = inverse > 0 ? largest / 127.0f : 0;
         for (int64_t c = 0; c < q->cols; c += PART) {
             const int64_t n = q->cols - c < PART ? q->cols - c : PART;
-            (void)stretch(src, type, row * q->cols + c, n, values);
+            (void)f2bi_stretch(src, type, row * q->cols + c, n, values);
             for (int64_t i = 0; i < n; i++)
                 codes[row * q->cols + c + i] = (int8_t)rintf(values[i] * inverse);
         }
@@ -132,7 +147,7 @@ static float quantise_block(const void *src, f2b_dtype type, int64_t first, int6
                             const float midpoints[15], uint8_t *codes)
 {
     float values[BLOCK + 1] = { 0 };
-    const float largest = stretch(src, type, first, n, values);
+    const float largest = f2bi_stretch(src, type, first, n, values);
     const float inverse = 1.0f / fmaxf(largest, 1e-38f);
     uint8_t code[BLOCK + 1];
     memset(code, 7, sizeof code);                       /* an odd end is filled up with zero */
@@ -188,7 +203,7 @@ static f2b_status quantise_nf4(f2b_quant *q, const void *src, f2b_dtype type, ch
         quantise_magnitudes(q, largest, blocks, base);
     } else {                            /* the first of a bad block's elements tells the row */
         float value;
-        while (stretch(src, type, bad, 1, &value) <= FLT_MAX) bad++;
+        while (f2bi_stretch(src, type, bad, 1, &value) <= FLT_MAX) bad++;
         bad /= q->cols;
     }
     f2b_free(largest);
@@ -203,6 +218,7 @@ f2b_status f2b_quantise(f2b_dtype type, int64_t rows, int64_t cols, const void *
     F2B_CHECK(f2b_dtype_is_quantised(type) && f2b_dtype_is_float(src_type));
     f2b_quant q = layout(type, rows, cols, &bytes);
     if (type == F2B_INT8) bad = quantise_int8(&q, src, src_type, dst);
+    else if (type == F2B_FP8) bad = f2bi_quantise_fp8(&q, src, src_type, dst);
     else F2B_TRY(quantise_nf4(&q, src, src_type, dst, &bad));
     if (bad != INT64_MAX)
         return f2b_fail(F2B_ERR_NUMBERS, "row %lld has an infinite element or one that is no number",
@@ -263,6 +279,14 @@ static void decode_nf4(const f2b_quant *q, const char *base, int64_t first, int6
     }
 }
 
+static void decode_fp8(const f2b_quant *q, const char *base, int64_t first, int64_t n, float *out)
+{
+    const f2b_e4m3 *codes = (const f2b_e4m3 *)(base + q->codes) + first;
+    const float *scales = (const float *)(const void *)(base + q->scales);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = f2b_e4m3_to_f32(codes[i]) * scales[(first + i) / q->cols];
+}
+
 static void decode_int8(const f2b_quant *q, const char *base, int64_t first, int64_t n, float *out)
 {
     const int8_t *codes = (const int8_t *)(base + q->codes) + first;
@@ -280,5 +304,6 @@ void f2b_quant_decode(f2b_dtype type, const void *quantised, int64_t first, int6
     const f2b_quant *q = quantised;
     F2B_CHECK(first >= 0 && n >= 0 && first + n <= q->rows * q->cols);
     if (type == F2B_INT8) decode_int8(q, quantised, first, n, out);
+    else if (type == F2B_FP8) decode_fp8(q, quantised, first, n, out);
     else decode_nf4(q, quantised, first, n, out);
 }

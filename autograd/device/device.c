@@ -46,6 +46,15 @@ f2b_status f2b_device_describe(f2b_device device, char *text, size_t size)
     return F2B_OK;
 }
 
+f2b_status f2b_device_takes_fp8(f2b_device device)
+{
+    const f2bi_device_functions *f = functions(device.kind);
+    if (f != NULL) return f->takes_fp8(device.index);
+    if (device.kind != F2B_CPU) return missing(device);
+    return f2b_fail(F2B_ERR_UNSUPPORTED, "the processor has no products of 8-bit floats: train.precision "
+                    "fp8 is for CUDA devices from sm_89; use bf16");
+}
+
 f2b_status f2b_device_wait(f2b_device device)
 {
     const f2bi_device_functions *f = functions(device.kind);

@@ -30,6 +30,10 @@ f2b_status f2b_device_open(f2b_device device) F2B_MUST_USE;
 /** What the device is, for people: "cuda:0 (NVIDIA H100, 79.6 GiB, sm_90)". Errors as open's. */
 f2b_status f2b_device_describe(f2b_device device, char *text, size_t size) F2B_MUST_USE;
 
+/** F2B_OK if the device multiplies 8-bit floats (train.precision fp8): CUDA from sm_89. Errors:
+ *  F2B_ERR_UNSUPPORTED of the host, F2B_ERR_DEVICE of an older device, both with what to use instead. */
+f2b_status f2b_device_takes_fp8(f2b_device device) F2B_MUST_USE;
+
 /**
  * Copy bytes between places on any two devices, one of which may be the host. `src` may be changed
  * on return. With dst on the host this waits for all earlier work of the device and reports what

@@ -1,6 +1,6 @@
 /*
- * Small weights: nf4 against bitsandbytes' own values, int8 by hand, decoding from any place, and what
- * cannot be quantised.
+ * Small weights: nf4 against bitsandbytes' own values, int8 by hand, e4m3 against torch's, fp8 in both
+ * directions, decoding from any place, and what cannot be quantised.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "autograd/core/alloc.h"
+#include "autograd/core/e4m3.h"
 #include "autograd/core/quant.h"
 
 
@@ -25,6 +26,7 @@ typedef struct golden {
 static const golden cases[] = {
 #include "tests/core/golden_nf4.inc"
 };
+#include "tests/core/golden_e4m3.inc"
 
 static void close_to(double a, double b, double within)
 {
@@ -104,15 +106,78 @@ static void int8_by_hand(void **state)
     f2b_free(blob);
 }
 
+/* Every value, every place where rounding turns, both signs, and what is beyond. */
+static void e4m3_is_that_of_torch(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 127; i++) {
+        const float v = golden_values[i];
+        assert_true(f2b_e4m3_to_f32((f2b_e4m3)i) == v && f2b_e4m3_to_f32((f2b_e4m3)(i | 0x80)) == -v);
+        assert_int_equal(f2b_f32_to_e4m3(v), i);
+        assert_int_equal(f2b_f32_to_e4m3(-v), i | 0x80);
+    }
+    for (int i = 0; i < 126; i++) {
+        const float middle = (golden_values[i] + golden_values[i + 1]) / 2;
+        const float at[3] = { nextafterf(middle, 0), middle, nextafterf(middle, INFINITY) };
+        for (int j = 0; j < 3; j++) {
+            assert_int_equal(f2b_f32_to_e4m3(at[j]), golden_codes[i][j]);
+            assert_int_equal(f2b_f32_to_e4m3(-at[j]), golden_codes[i][j] | 0x80);
+        }
+    }
+    const float beyond[] = { 449, 464, 480, 1e30f, INFINITY };
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(f2b_f32_to_e4m3(beyond[i]), 0x7E);
+        assert_int_equal(f2b_f32_to_e4m3(-beyond[i]), 0xFE);
+    }
+    assert_int_equal(f2b_f32_to_e4m3(1e-30f), 0);
+    assert_int_equal(f2b_f32_to_e4m3(NAN) & 0x7F, 0x7F);
+    assert_true(isnan(f2b_e4m3_to_f32(0x7F)) && isnan(f2b_e4m3_to_f32(0xFF)));
+}
+
+/* Each row, and each column of the turned copy, has its largest at 448 and is within half a step. */
+static void fp8_in_both_directions(void **state)
+{
+    (void)state;
+    enum { ROWS = 48, COLS = 80 };
+    float x[ROWS][COLS], back[ROWS * COLS];
+    draw(ROWS, COLS, &x[0][0]);
+    for (int r = 0; r < ROWS; r++) x[r][7] = 0;
+    char *blob = quantised(F2B_FP8, ROWS, COLS, &x[0][0]);
+    const f2b_quant q = f2b_quant_head(F2B_FP8, ROWS, COLS);
+    assert_memory_equal(&q, blob, sizeof q);
+    const f2b_e4m3 *turned = (const f2b_e4m3 *)blob + q.turned_codes;
+    const float *scales = (const float *)(void *)(blob + q.turned_scales);
+    f2b_quant_decode(F2B_FP8, blob, 0, ROWS * COLS, back);
+    for (int r = 0; r < ROWS; r++) {
+        double row = 0, column = 0;
+        for (int c = 0; c < COLS; c++) row = fmax(row, fabs((double)x[r][c]));
+        for (int c = 0; c < COLS; c++) {
+            const double want = (double)x[r][c], floor = row / 448 * 0x1p-10;
+            close_to((double)back[r * COLS + c], want, fmax(fabs(want) * 0x1.001p-4, floor));
+        }
+        for (int i = 0; i < ROWS; i++) column = fmax(column, fabs((double)x[i][r]));
+        close_to((double)scales[r], column / 448, column / 448 * 1e-6);
+        for (int i = 0; i < ROWS; i++) {
+            const double got = (double)(f2b_e4m3_to_f32(turned[r * ROWS + i]) * scales[r]);
+            close_to(got, (double)x[i][r],
+                     fmax(fabs((double)x[i][r]) * 0x1.001p-4, column / 448 * 0x1p-10));
+        }
+    }
+    assert_true(f2b_fp8_takes(16, 32768) && f2b_fp8_takes(11008, 4096));
+    assert_false(f2b_fp8_takes(16, 24) || f2b_fp8_takes(8, 32) || f2b_fp8_takes(0, 16)
+                 || f2b_fp8_takes(32784, 16));
+    f2b_free(blob);
+}
+
 /* Any stretch of a matrix is what the whole has there, to the bit. */
 static void decodes_from_any_place(void **state)
 {
     (void)state;
     enum { ROWS = 5, COLS = 131, N = ROWS * COLS };
-    static const f2b_dtype types[] = { F2B_INT8, F2B_NF4 };
+    static const f2b_dtype types[] = { F2B_INT8, F2B_NF4, F2B_FP8 };
     float x[N], whole[N], part[N];
     draw(ROWS, COLS, x);
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < 3; t++) {
         void *blob = quantised(types[t], ROWS, COLS, x);
         f2b_quant_decode(types[t], blob, 0, N, whole);
         for (int64_t first = 0; first < N; first += 7) {
@@ -147,8 +212,8 @@ static void reads_every_float_type(void **state)
 static void refuses_what_has_no_scale(void **state)
 {
     (void)state;
-    static const f2b_dtype types[] = { F2B_INT8, F2B_NF4 };
-    for (int t = 0; t < 2; t++) {
+    static const f2b_dtype types[] = { F2B_INT8, F2B_NF4, F2B_FP8 };
+    for (int t = 0; t < 3; t++) {
         float x[2][70] = { { 0 } };
         x[1][3] = t == 0 ? NAN : -INFINITY;
         void *blob = f2b_alloc_host((size_t)f2b_quant_bytes(types[t], 2, 70), F2B_TAG_OTHER);
@@ -167,12 +232,14 @@ static void sizes(void **state)
     const double int8 = 8.0 * (double)f2b_quant_bytes(F2B_INT8, rows, cols) / (double)(rows * cols);
     close_to(nf4, 4.127, 0.001);
     close_to(int8, 8.008, 0.001);
+    close_to(8.0 * (double)f2b_quant_bytes(F2B_FP8, rows, cols) / (double)(rows * cols), 16.011, 0.001);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nf4_is_that_of_bitsandbytes), cmocka_unit_test(int8_by_hand),
+        cmocka_unit_test(e4m3_is_that_of_torch),       cmocka_unit_test(fp8_in_both_directions),
         cmocka_unit_test(decodes_from_any_place),      cmocka_unit_test(reads_every_float_type),
         cmocka_unit_test(refuses_what_has_no_scale),   cmocka_unit_test(sizes),
     };

@@ -269,6 +269,13 @@ static void missing(void **state)
     char text[128];
     assert_int_equal(f2b_device_describe(cuda, text, sizeof text), F2B_OK);
     assert_string_equal(text, "cuda:0 (emulated, 8.0 GiB, sm_90)");
+    assert_int_equal(f2b_device_takes_fp8(cuda), F2B_OK);
+    f2b_emulation_set_capability(86);
+    assert_int_equal(f2b_device_takes_fp8(cuda), F2B_ERR_DEVICE);
+    assert_non_null(strstr(f2b_last_error(), "cuda:0: emulated is sm_86"));
+    assert_int_equal(f2b_device_takes_fp8(F2B_HOST), F2B_ERR_UNSUPPORTED);
+    assert_non_null(strstr(f2b_last_error(), "use bf16"));
+    f2b_emulation_set_capability(90);
 }
 
 int main(void)

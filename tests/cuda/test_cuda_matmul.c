@@ -1,4 +1,5 @@
-/* f2bi_cuda_matmul against plain loops: types, transposes, strides, alpha, beta, bias, empty sums. */
+/* f2bi_cuda_matmul against plain loops: types, transposes, strides, alpha, beta, bias, empty sums; fp8
+ * with scales by cuBLASLt and by our own kernel; what is asked of cuBLASLt and how often. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,10 +8,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/core/e4m3.h"
 #include "autograd/core/rng.h"
 #include "autograd/core/tensor.h"
 #include "autograd/device/cuda/matmul.h"
 #include "autograd/device/device.h"
+#include "tests/emulation/emulation.h"
 
 static const f2b_device cuda = { F2B_CUDA, 0 };
 
@@ -126,8 +129,132 @@ static void empty(void **state)
     matrix_free(&c);
 }
 
+/* ---- fp8 ---- */
+
+typedef struct fp8_case { int64_t M, N, K; bool bias, fast; float alpha, beta; } fp8_case;
+
+/* Random codes of e4m3, none of them NaN, as bytes; their values in m.values. */
+static matrix codes_new(int64_t rows, int64_t columns, uint64_t seed)
+{
+    const int64_t n = rows * columns;
+    matrix m = { f2b_tensor_new(cuda, F2B_U8, 1, &n, F2B_TAG_OTHER),
+                 f2b_calloc((size_t)n, sizeof(double), F2B_TAG_OTHER), columns };
+    f2b_e4m3 *host = f2b_alloc_host((size_t)n, F2B_TAG_OTHER);
+    f2b_rng r = f2b_rng_new(seed, F2B_RNG_TEST, 0, 0, 0);
+    for (int64_t i = 0; i < n; i++) {
+        host[i] = f2b_f32_to_e4m3(448 * (2 * f2b_rng_uniform(&r) - 1));
+        m.values[i] = (double)f2b_e4m3_to_f32(host[i]);
+    }
+    assert_int_equal(f2b_tensor_write(m.device, host), F2B_OK);
+    f2b_free(host);
+    return m;
+}
+
+/* The error's part of a bf16 result is 2^-8 a rounding. */
+static void check_fp8(const fp8_case *k, double roundings)
+{
+    matrix a = codes_new(k->M, k->K, 1), b = codes_new(k->N, k->K, 2);
+    matrix sa = matrix_new(F2B_F32, 1, k->M, k->M, 3), sb = matrix_new(F2B_F32, 1, k->N, k->N, 4);
+    matrix c = matrix_new(F2B_BF16, k->M, k->N, k->N, 5), bias = matrix_new(F2B_BF16, 1, k->N, k->N, 6);
+    const f2bi_matmul m = { .M = k->M, .N = k->N, .K = k->K, .type = F2B_FP8, .a = a.device->data,
+                            .lda = k->K, .b = b.device->data, .ldb = k->K, .b_transposed = true,
+                            .c = c.device->data, .ldc = k->N, .c_type = F2B_BF16, .alpha = k->alpha,
+                            .beta = k->beta, .bias = k->bias ? bias.device->data : NULL,
+                            .a_scales = sa.device->data, .b_scales = sb.device->data,
+                            .fast = k->fast };
+    if (f2bi_cuda_matmul(0, &m) != F2B_OK) fail_msg("%s", f2b_last_error());
+    f2b_bf16 *got = f2b_alloc_host(f2b_tensor_bytes(c.device), F2B_TAG_OTHER);
+    assert_int_equal(f2b_tensor_read(c.device, got), F2B_OK);
+    for (int64_t i = 0; i < k->M; i++)
+        for (int64_t j = 0; j < k->N; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l < k->K; l++) sum += a.values[i * k->K + l] * b.values[j * k->K + l];
+            const double product = (double)k->alpha * sa.values[i] * sb.values[j] * sum;
+            const double added = (double)k->beta * c.values[i * k->N + j] + (k->bias ? bias.values[j] : 0);
+            const double x = (double)f2b_bf16_to_f32(got[i * k->N + j]), want = product + added;
+            const double within = 0x1.01p-8 * (fabs(want) + (roundings - 1) * fabs(product)) + 1e-6;
+            if (!(fabs(x - want) <= within)) fail_msg("[%d, %d] is %g, not %g", (int)i, (int)j, x, want);
+        }
+    f2b_free(got);
+    matrix_free(&a), matrix_free(&b), matrix_free(&c), matrix_free(&bias);
+    matrix_free(&sa), matrix_free(&sb);
+}
+
+static void fp8_products(void **state)
+{
+    (void)state;
+    const fp8_case cases[] = {
+        { 1, 16, 16, false, false, 1, 0 },   { 33, 48, 80, false, true, 1, 1 },
+        { 7, 64, 32, true, true, 0.5f, 0 },  { 20, 32, 400, true, false, 2, 1 },
+        { 3, 2064, 16, true, false, 1, 1 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_fp8(&cases[i], 1);
+    f2b_emulation_refuse_late(1);           /* remembered shapes first, then some that are not */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_fp8(&cases[i], 2);
+    check_fp8(&(fp8_case){ 5, 16, 48, true, false, 1, 1 }, 2);
+    f2b_emulation_refuse_late(0);
+    f2b_emulation_set_capability(89);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fp8_case other = cases[i];
+        other.M += 100;
+        check_fp8(&other, 2);
+    }
+    f2b_emulation_set_capability(90);
+}
+
+/* What no device takes, and a device that takes none, are errors that name the product. */
+static void fp8_refusals(void **state)
+{
+    (void)state;
+    matrix a = codes_new(4, 40, 1), b = codes_new(32, 40, 2), c = matrix_new(F2B_BF16, 4, 32, 32, 3);
+    matrix scales = matrix_new(F2B_F32, 1, 32, 32, 4);
+    f2bi_matmul m = { .M = 4, .N = 32, .K = 40, .type = F2B_FP8, .a = a.device->data, .lda = 40,
+                      .b = b.device->data, .ldb = 40, .b_transposed = true, .c = c.device->data,
+                      .ldc = 32, .c_type = F2B_BF16, .alpha = 1, .a_scales = scales.device->data,
+                      .b_scales = scales.device->data };
+    assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_ERR_DEVICE);
+    assert_non_null(strstr(f2b_last_error(), "[4, 40] times [40, 32] fp8"));
+    f2b_emulation_set_capability(80);
+    m.K = m.lda = m.ldb = 32;
+    assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_ERR_DEVICE);
+    f2b_emulation_set_capability(90);
+    assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);      /* the refusal was not remembered */
+    matrix_free(&a), matrix_free(&b), matrix_free(&c), matrix_free(&scales);
+}
+
+/* A shape is asked for once, whatever its operands' places; more shapes than are remembered work. */
+static void remembered(void **state)
+{
+    (void)state;
+    matrix a = matrix_new(F2B_F32, 8, 8, 8, 1), b = matrix_new(F2B_F32, 8, 8, 8, 2);
+    matrix c = matrix_new(F2B_F32, 700, 8, 8, 3);
+    f2bi_matmul m = { .M = 2, .N = 8, .K = 8, .type = F2B_F32, .a = a.device->data, .lda = 8,
+                      .b = b.device->data, .ldb = 8, .c = c.device->data, .ldc = 8, .c_type = F2B_F32,
+                      .alpha = 1, .bias = b.device->data };
+    const int64_t before = f2b_emulation_read_counts().heuristics;
+    for (int i = 0; i < 20; i++) {
+        m.alpha = (float)i;
+        m.bias = (i % 2 ? a : b).device->data;
+        assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);
+    }
+    assert_int_equal(f2b_emulation_read_counts().heuristics, before + 1);
+    float got[16];
+    assert_int_equal(f2b_copy(got, F2B_HOST, c.device->data, cuda, sizeof got), F2B_OK);
+    for (int j = 0; j < 8; j++) {
+        double want = a.values[j];
+        for (int l = 0; l < 8; l++) want += 19 * a.values[l] * b.values[l * 8 + j];
+        assert_true(fabs((double)got[j] - want) < 1e-4);
+    }
+    m.a = c.device->data, m.bias = NULL;
+    for (m.M = 1; m.M <= 700; m.M++) assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);
+    assert_int_equal(f2b_device_wait(cuda), F2B_OK);
+    matrix_free(&a), matrix_free(&b), matrix_free(&c);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(products), cmocka_unit_test(empty) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(products), cmocka_unit_test(empty),
+                                        cmocka_unit_test(fp8_products), cmocka_unit_test(fp8_refusals),
+                                        cmocka_unit_test(remembered) };
     return cmocka_run_group_tests_name("cuda_matmul", tests, NULL, NULL);
 }

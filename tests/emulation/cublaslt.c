@@ -1,12 +1,15 @@
 /*
  * cuBLASLt by plain loops, holding its callers to the library's rules: operands of one type, leading
- * dimensions, alignment as promised, a bias of the result's type.
+ * dimensions, alignment as promised, a bias of the result's type. Of 8-bit floats: devices from sm_89,
+ * A turned and B not, sides and places in sixteens, scales a row on sm_90 alone (cuBLAS documentation,
+ * cublasLtMatmul and "Outer Vector Scaling").
  */
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "autograd/core/dtype.h"
+#include "autograd/core/e4m3.h"
 #include "autograd/device/cuda/cublaslt.h"
 #include "tests/emulation/emulation_internal.h"
 
@@ -16,6 +19,9 @@ struct cublasLtMatmulDesc {
     cublasLtEpilogue_t epilogue;
     const void *bias;
     cudaDataType_t bias_type;
+    int8_t fast;
+    int32_t scale_mode[2];
+    const float *scale[2];
 };
 struct cublasLtMatrixLayout {
     cudaDataType_t type;
@@ -25,6 +31,11 @@ struct cublasLtMatmulPreference { uint32_t reductions, align[4]; };
 
 /* What a heuristic promises of pointers, kept where the real library keeps its algorithm. */
 enum { MARK = 0xF2B0, WORKSPACE = 1024 };
+
+int f2b_emu_capability = 90;
+static int refuses_late;
+void f2b_emulation_set_capability(int capability) { f2b_emu_capability = capability; }
+void f2b_emulation_refuse_late(int on) { refuses_late = on; }
 
 static cublasStatus_t make(void **object, size_t bytes)
 {
@@ -64,6 +75,11 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
     case CUBLASLT_MATMUL_DESC_EPILOGUE: memcpy(&desc->epilogue, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: memcpy(&desc->bias, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: memcpy(&desc->bias_type, value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_FAST_ACCUM: memcpy(&desc->fast, value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_A_SCALE_MODE: memcpy(&desc->scale_mode[0], value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_B_SCALE_MODE: memcpy(&desc->scale_mode[1], value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: memcpy(&desc->scale[0], value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: memcpy(&desc->scale[1], value, bytes); break;
     default: return CUBLAS_STATUS_INVALID_VALUE;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -104,14 +120,35 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 
+static bool outer(const struct cublasLtMatmulDesc *desc)
+{
+    return desc->scale_mode[0] == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+           && desc->scale_mode[1] == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+}
+
+static bool takes_fp8(const struct cublasLtMatmulDesc *desc, const struct cublasLtMatrixLayout *a,
+                      const struct cublasLtMatrixLayout *b, const struct cublasLtMatrixLayout *d,
+                      const uint32_t align[4])
+{
+    const bool scaled = desc->scale_mode[0] != 0 || desc->scale_mode[1] != 0;
+    if (f2b_emu_capability < 89 || (scaled && (f2b_emu_capability != 90 || !outer(desc)))) return false;
+    return desc->transpose[0] == CUBLAS_OP_T && desc->transpose[1] == CUBLAS_OP_N
+           && a->rows % 16 == 0 && a->columns % 16 == 0 && a->ld % 16 == 0 && b->ld % 16 == 0
+           && d->ld % 8 == 0 && d->type == CUDA_R_16BF && align[0] % 16 == 0 && align[1] % 16 == 0
+           && align[2] % 16 == 0;
+}
+
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
     cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
     cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int wanted,
     cublasLtMatmulHeuristicResult_t results[], int *found)
 {
-    (void)handle, (void)desc, (void)c, (void)wanted;
+    (void)handle, (void)c, (void)wanted;
     *found = 0;
-    if (a->type != b->type || (d->type != a->type && d->type != CUDA_R_32F))
+    f2b_emu_counts.heuristics++;
+    const bool fp8 = a->type == CUDA_R_8F_E4M3;
+    if (a->type != b->type || (!fp8 && (d->type != a->type && d->type != CUDA_R_32F))
+        || (fp8 && !takes_fp8(desc, a, b, d, preference->align)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (preference->reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE)
         f2b_emu_fault("cuBLASLt may add in order of arrival");
@@ -134,6 +171,7 @@ typedef struct product {
 static double element(const void *x, cudaDataType_t type, int64_t i)
 {
     if (type == CUDA_R_32F) return (double)((const float *)x)[i];
+    if (type == CUDA_R_8F_E4M3) return (double)f2b_e4m3_to_f32(((const f2b_e4m3 *)x)[i]);
     const uint16_t bits = ((const uint16_t *)x)[i];
     return (double)(type == CUDA_R_16BF ? f2b_bf16_to_f32(bits) : f2b_f16_to_f32(bits));
 }
@@ -158,6 +196,7 @@ static void compute(const void *arguments)
                        * element(p->b, p->lb.type, tb ? n + k * p->lb.ld : k + n * p->lb.ld);
             const int64_t at = m + n * p->lc.ld;
             sum *= (double)p->alpha;
+            if (outer(&p->desc)) sum *= (double)p->desc.scale[0][m] * (double)p->desc.scale[1][n];
             if (p->beta != 0) sum += (double)p->beta * element(p->c, p->lc.type, at);
             if (p->desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
                 sum += element(p->desc.bias, p->desc.bias_type, m);
@@ -177,6 +216,9 @@ static void check(const product *p, const cublasLtMatmulAlgo_t *algo)
     if (p->desc.epilogue == CUBLASLT_EPILOGUE_BIAS
         && (!f2b_emulation_owns(p->desc.bias) || p->desc.bias_type != p->lc.type))
         f2b_emu_fault("cublasLtMatmul: the bias is not of the result's type, or not on the device");
+    for (int i = 0; i < 2; i++)
+        if (p->desc.scale_mode[i] != 0 && !f2b_emulation_owns(p->desc.scale[i]))
+            f2b_emu_fault("cublasLtMatmul: a scale is not on the device");
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
@@ -193,6 +235,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const int64_t n = tb ? p.lb.rows : p.lb.columns, k_of_b = tb ? p.lb.columns : p.lb.rows;
     if (k != k_of_b || m != p.lc.rows || n != p.lc.columns || c != d || c_layout->ld != p.lc.ld)
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (outer(desc) && refuses_late) return CUBLAS_STATUS_INVALID_VALUE;
+    if (outer(desc) && f2b_emu_capability != 90) f2b_emu_fault("cublasLtMatmul: scales a row are for sm_90");
     check(&p, algo);
     if (workspace_bytes < WORKSPACE || !f2b_emulation_owns(workspace))
         f2b_emu_fault("cublasLtMatmul: the workspace is too small");

@@ -24,11 +24,17 @@ void f2b_emulation_set_order(f2b_emulation_order order, uint64_t seed);
 /** Number of devices (1 at the start; 0 is a machine without one), and memory of each in bytes. */
 void f2b_emulation_set_devices(int count);
 void f2b_emulation_set_memory(size_t bytes);
+/** Compute capability, 90 at the start. cuBLASLt follows it: no 8-bit floats below 89, a scale a row of
+ *  theirs at 90 alone. */
+void f2b_emulation_set_capability(int capability);
+/** cuBLASLt finds an algorithm for scales a row and then refuses to run it, as it does on some devices. */
+void f2b_emulation_refuse_late(int on);
 
 /** What the program did so far, to hold it to "nothing in steady state". */
 typedef struct f2b_emulation_counts {
     int64_t launches, mallocs, frees, host_mallocs, waits;
     int64_t pinned;             /* blocks that are now registered */
+    int64_t heuristics;         /* times that cuBLASLt was asked for an algorithm */
     size_t bytes;               /* of device memory now allocated */
 } f2b_emulation_counts;
 f2b_emulation_counts f2b_emulation_read_counts(void);

@@ -8,7 +8,7 @@
 #include "tests/emulation/emulation.h"
 
 extern f2b_emulation_counts f2b_emu_counts;
-extern int f2b_emu_devices;
+extern int f2b_emu_devices, f2b_emu_capability;
 
 /** Device memory is out of reach but between these two; they nest. */
 void f2b_emu_unlock(void);

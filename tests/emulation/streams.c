@@ -263,7 +263,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     if (device < 0 || device >= f2b_emu_devices) return cudaErrorInvalidDevice;
     memset(properties, 0, sizeof *properties);
     strcpy(properties->name, "emulated");
-    properties->major = 9, properties->multiProcessorCount = 4;
+    properties->major = f2b_emu_capability / 10, properties->minor = f2b_emu_capability % 10;
+    properties->multiProcessorCount = 4;
     return cudaMemGetInfo(&available, &properties->totalGlobalMem);
 }
 

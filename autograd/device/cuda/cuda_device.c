@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OLDEST_MAJOR = 8, FAULT_TEXTS = 4096 };
+enum { OLDEST_MAJOR = 8, FIRST_WITH_FP8 = 89, FAULT_TEXTS = 4096 };
 #define NO_FAULT (~0ull)
 
 typedef struct cuda_device {
@@ -125,6 +125,17 @@ static f2b_status describe(int index, char *text, size_t size)
     return F2B_OK;
 }
 
+static f2b_status takes_fp8(int index)
+{
+    F2B_TRY(check_device(index));
+    struct cudaDeviceProp p;
+    F2BI_CUDA_TRY(index, cudaGetDeviceProperties(&p, index));
+    if (10 * p.major + p.minor >= FIRST_WITH_FP8) return F2B_OK;
+    return f2b_fail(F2B_ERR_DEVICE, "cuda:%d: %s is sm_%d%d and has no products of 8-bit floats: "
+                    "train.precision fp8 needs sm_89 (Ada, Hopper) or newer; use bf16", index, p.name,
+                    p.major, p.minor);
+}
+
 /* ---- Bad indices ---- */
 
 f2bi_fault f2bi_cuda_fault(int index, const char *what)
@@ -165,7 +176,7 @@ f2b_status f2bi_cuda_add_into(int index, f2b_dtype dtype, void *dst, const void 
 }
 
 const f2bi_device_functions f2bi_cuda_functions = {
-    .open = f2bi_cuda_open, .describe = describe, .alloc = f2bi_cuda_alloc,
+    .open = f2bi_cuda_open, .describe = describe, .takes_fp8 = takes_fp8, .alloc = f2bi_cuda_alloc,
     .free_block = f2bi_cuda_free, .trim = f2bi_cuda_trim, .copy_in = f2bi_cuda_copy_in,
     .copy_out = f2bi_cuda_copy_out, .copy_within = f2bi_cuda_copy_within, .zero = f2bi_cuda_zero,
     .add_into = f2bi_cuda_add_into, .wait = f2bi_cuda_wait,

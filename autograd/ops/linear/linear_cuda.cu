@@ -1,10 +1,13 @@
 /*
- * CUDA kernels of linear: products of cuBLASLt, a LoRA's added to the result with beta = 1. Legend:
- * M rows, I in, O out, r rank of one LoRA, R sum of the ranks of the group. Everything that is
- * multiplied is of the rows' type; weights stored in another are decoded before their product.
+ * CUDA kernels of linear: products of cuBLASLt. Legend: M rows, I in, O out, r rank of one LoRA, R sum
+ * of the ranks of the group. Everything that is multiplied is of the rows' type; weights stored in
+ * another are decoded before their product, but for fp8 (device/cuda/fp8.cuh).
+ *
+ * A LoRA's small products come first and the weight's is added to them with beta = 1: the large product
+ * reads the result while it multiplies, where a LoRA that is added afterwards would wait for it.
  */
 #include "autograd/device/cuda/column_sums.cuh"
-#include "autograd/device/cuda/operand.cuh"
+#include "autograd/device/cuda/fp8.cuh"
 #include "autograd/ops/dropout/dropout_cuda.cuh"
 #include "autograd/ops/linear/linear_internal.h"
 
@@ -15,34 +18,52 @@ static const linear_attr *attr_of(const f2b_node *n) { return (const linear_attr
 
 /* ---- What both directions need of the LoRAs ---- */
 
-/* The A_i below each other, [R,I], and room for rows [M,I] behind the mask. */
+/* The A_i below each other, [R,I], each B_i, and room for rows [M,I] behind the mask. */
 typedef struct lora_space {
-    T *a, *xd;
+    const T *a, *b[F2B_MAX_PROJECTIONS];
+    T *made, *xd;
 } lora_space;
+
+/* All that must be converted in one launch. */
+static f2b_status convert_loras(const f2b_node *n, lora_space *s)
+{
+    int64_t count = 0;
+    for (int i = 0; i < attr_of(n)->n; i++)
+        for (int half = LINEAR_A; half <= LINEAR_B; half++)
+            if (n->in[linear_slot(i, half)] != NULL) count += f2b_numel(n->in[linear_slot(i, half)]);
+    s->made = (T *)f2bi_scratch(n, (size_t)count * sizeof(T));
+    if (s->made == NULL) return F2B_ERR_MEMORY;
+    T *next = s->made;
+    f2bi_pieces pieces;
+    memset(&pieces, 0, sizeof pieces);
+    for (int half = LINEAR_A; half <= LINEAR_B; half++)
+        for (int i = 0; i < attr_of(n)->n; i++) {
+            const f2b_tensor *t = n->in[linear_slot(i, half)];
+            if (t == NULL) continue;
+            if (half == LINEAR_B) s->b[i] = next;
+            f2bi_add_piece(&pieces, t, next);
+            next += f2b_numel(t);
+        }
+    s->a = s->made;
+    f2bi_convert_pieces(n, &pieces);
+    return F2B_OK;
+}
 
 static f2b_status open_space(const f2b_node *n, lora_space *s, int64_t M, int64_t I, int64_t R)
 {
-    s->a = s->xd = NULL;
+    memset(s, 0, sizeof *s);
     if (R == 0) return F2B_OK;
-    s->a = (T *)f2bi_scratch(n, (size_t)(R * I + 1) * sizeof(T));
-    if (s->a == NULL) return F2B_ERR_MEMORY;
+    F2B_TRY(convert_loras(n, s));
     if (attr_of(n)->has_dropout) {
         s->xd = (T *)f2bi_scratch(n, (size_t)(M * I + 1) * sizeof(T));
         if (s->xd == NULL) return F2B_ERR_MEMORY;
-    }
-    T *a = s->a;
-    for (int i = 0; i < attr_of(n)->n; i++) {
-        const f2b_tensor *t = n->in[linear_slot(i, LINEAR_A)];
-        if (t == NULL) continue;
-        f2bi_decode(n, t, a);
-        a += f2b_numel(t);
     }
     return F2B_OK;
 }
 
 static void close_space(lora_space *s)
 {
-    f2b_free(s->a);
+    f2b_free(s->made);
     f2b_free(s->xd);
 }
 
@@ -66,41 +87,13 @@ static f2b_status skinny(const f2b_node *n, const lora_space *s, T *h, int64_t M
                         F2B_KERNEL_DTYPE, R);
 }
 
-/* y = x W^T + bias */
-static f2b_status through_weight(const f2b_node *n, int i, int64_t M, int64_t I)
+/* y = scale * h B^T */
+static f2b_status through_lora(const f2b_node *n, int i, const lora_space *s, const T *h, int64_t M,
+                               int64_t R)
 {
-    const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
-    const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
-    void *w_scratch, *bias_scratch = NULL;
-    f2bi_matmul m;
-    memset(&m, 0, sizeof m);
-    m.M = M, m.N = w->shape[0], m.K = I, m.type = F2B_KERNEL_DTYPE;
-    m.a = n->in[LINEAR_X]->data, m.lda = I;
-    m.b = f2bi_operand(n, w, &w_scratch), m.ldb = I, m.b_transposed = true;
-    m.c = n->out[i]->data, m.ldc = m.N, m.c_type = F2B_KERNEL_DTYPE;
-    m.alpha = 1;
-    if (bias != NULL) m.bias = f2bi_operand(n, bias, &bias_scratch);
-    f2b_status status = F2B_ERR_MEMORY;
-    if (m.b != NULL && (bias == NULL || m.bias != NULL))
-        status = f2bi_cuda_matmul(f2b_tape_device(n->tape).index, &m);
-    f2b_free(bias_scratch);
-    f2b_free(w_scratch);
-    return status;
-}
-
-/* y += scale * h B^T */
-static f2b_status through_lora(const f2b_node *n, int i, const T *h, int64_t M, int64_t R)
-{
-    const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
-    const int64_t O = b->shape[0], r = b->shape[1];
-    void *scratch;
-    const T *operand = f2bi_operand(n, b, &scratch);
-    if (operand == NULL) return F2B_ERR_MEMORY;
-    const f2b_status status =
-        f2bi_product(n, M, O, r, f2bi_plain(h, R), f2bi_turned(operand, r), attr_of(n)->scale, 1,
-                     n->out[i]->data, F2B_KERNEL_DTYPE, O);
-    f2b_free(scratch);
-    return status;
+    const int64_t O = f2b_dim(n->out[i], -1), r = linear_rank(n, i);
+    return f2bi_product(n, M, O, r, f2bi_plain(h, R), f2bi_turned(s->b[i], r), attr_of(n)->scale, 0,
+                        n->out[i]->data, F2B_KERNEL_DTYPE, O);
 }
 
 static f2b_status lora_forward(f2b_node *n, T *h, int64_t M, int64_t I, int64_t R)
@@ -108,12 +101,48 @@ static f2b_status lora_forward(f2b_node *n, T *h, int64_t M, int64_t I, int64_t 
     lora_space s;
     f2b_status status = open_space(n, &s, M, I, R);
     if (status == F2B_OK) status = skinny(n, &s, h, M, I, R);
-    close_space(&s);
     for (int i = 0; i < attr_of(n)->n && status == F2B_OK; i++) {
-        if (n->in[linear_slot(i, LINEAR_B)] == NULL) continue;
-        status = through_lora(n, i, h, M, R);
+        if (linear_rank(n, i) == 0) continue;
+        status = through_lora(n, i, &s, h, M, R);
         h += linear_rank(n, i);
     }
+    close_space(&s);
+    return status;
+}
+
+/* y (+)= x W^T + bias, added where a LoRA is there already; x8: the rows of x, for an fp8 weight. */
+static f2b_status through_weight(const f2b_node *n, int i, const f2bi_fp8_rows *x8, int64_t M, int64_t I)
+{
+    const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+    const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
+    const double beta = linear_rank(n, i) > 0 ? 1 : 0;
+    T *y = (T *)n->out[i]->data;
+    const T *bias_row = NULL, *operand = NULL;
+    void *w_scratch = NULL, *bias_scratch = NULL;
+    const bool fp8 = f2bi_fp8_is_multiplied(w);
+    if (bias != NULL) bias_row = f2bi_operand(n, bias, &bias_scratch);
+    if (!fp8) operand = f2bi_operand(n, w, &w_scratch);
+    f2b_status status = F2B_ERR_MEMORY;
+    if ((bias == NULL || bias_row != NULL) && (fp8 || operand != NULL))
+        status = fp8 ? f2bi_fp8_forward(n, y, x8, w, bias_row, beta, M)
+                     : f2bi_biased_product(n, M, w->shape[0], I,
+                                           f2bi_plain((const T *)n->in[LINEAR_X]->data, I),
+                                           f2bi_turned(operand, I), beta, y, bias_row);
+    f2b_free(bias_scratch);
+    f2b_free(w_scratch);
+    return status;
+}
+
+static f2b_status through_weights(const f2b_node *n, int64_t M, int64_t I)
+{
+    f2bi_fp8_rows x8 = { NULL, NULL };
+    f2b_status status = F2B_OK;
+    for (int i = 0; i < attr_of(n)->n && status == F2B_OK; i++) {
+        if (x8.codes == NULL && f2bi_fp8_is_multiplied(n->in[linear_slot(i, LINEAR_WEIGHT)]))
+            status = f2bi_fp8_rows_of(n, (const T *)n->in[LINEAR_X]->data, M, I, &x8);
+        if (status == F2B_OK) status = through_weight(n, i, &x8, M, I);
+    }
+    f2b_free(x8.codes);
     return status;
 }
 
@@ -124,7 +153,6 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
     void *saved = NULL, *scratch = NULL;
     if (R > 0) F2B_TRY(f2b_node_save(n, 0, (size_t)(M * R) * sizeof(T), &saved));
     if (M == 0) return F2B_OK;
-    for (int i = 0; i < attr_of(n)->n; i++) F2B_TRY(through_weight(n, i, M, I));
     if (R > 0) {
         if (saved == NULL) scratch = f2bi_scratch(n, (size_t)(M * R) * sizeof(T));
         if (saved == NULL && scratch == NULL) return F2B_ERR_MEMORY;
@@ -132,6 +160,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         f2b_free(scratch);
         F2B_TRY(status);
     }
+    F2B_TRY(through_weights(n, M, I));
     linear_add_flops(n, 1, 1);
     return f2bi_launched(n);
 }
@@ -170,23 +199,16 @@ static f2b_status weight_gradients(f2b_node *n, int i, int64_t M, int64_t I)
 }
 
 /* dh [M,R] = scale * dy B, and dB [O,r] += scale * dy^T h. */
-static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
+static f2b_status lora_b_gradients(f2b_node *n, const lora_space *s, T *dh, int64_t M, int64_t R)
 {
     const double scale = attr_of(n)->scale;
     const T *h = (const T *)n->saved[0];
     for (int i = 0; i < attr_of(n)->n; i++) {
-        const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
-        if (b == NULL) continue;
-        const int64_t O = b->shape[0], r = b->shape[1];
+        const int64_t O = f2b_dim(n->out[i], -1), r = linear_rank(n, i);
+        if (r == 0) continue;
         const T *dy = (const T *)n->out[i]->grad;
-        void *scratch;
-        const T *operand = f2bi_operand(n, b, &scratch);
-        if (operand == NULL) return F2B_ERR_MEMORY;
-        const f2b_status status =
-            f2bi_product(n, M, r, O, f2bi_plain(dy, O), f2bi_plain(operand, r), scale, 0, dh,
-                         F2B_KERNEL_DTYPE, R);
-        f2b_free(scratch);
-        F2B_TRY(status);
+        F2B_TRY(f2bi_product(n, M, r, O, f2bi_plain(dy, O), f2bi_plain(s->b[i], r), scale, 0, dh,
+                             F2B_KERNEL_DTYPE, R));
         void *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
         if (db != NULL)
             F2B_TRY(f2bi_product(n, O, r, M, f2bi_turned(dy, O), f2bi_plain(h, R), scale, 1, db,
@@ -215,30 +237,49 @@ static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, int64_t M
     return F2B_OK;
 }
 
-/* dx (+)= sum of dy_i W_i + mask * (dh A) */
+/* dx (+)= mask * (dh A) */
+static f2b_status input_gradient_of_loras(f2b_node *n, T *dx, bool fresh, const T *dh,
+                                          const lora_space *s, int64_t M, int64_t I, int64_t R)
+{
+    const bool masked = attr_of(n)->has_dropout;
+    F2B_TRY(f2bi_product(n, M, I, R, f2bi_plain(dh, R), f2bi_plain(s->a, I), 1, masked || fresh ? 0 : 1,
+                         masked ? s->xd : dx, F2B_KERNEL_DTYPE, I));
+    return masked ? f2bi_drop_rows(n, &attr_of(n)->dropout, dx, fresh, s->xd, M, I) : F2B_OK;
+}
+
+/* dx (+)= dy W */
+static f2b_status input_gradient_of_weight(f2b_node *n, int i, T *dx, double beta, int64_t M, int64_t I)
+{
+    const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+    const T *dy = (const T *)n->out[i]->grad;
+    const int64_t O = w->shape[0];
+    f2b_status status;
+    if (f2bi_fp8_is_multiplied(w)) {
+        f2bi_fp8_rows dy8;
+        F2B_TRY(f2bi_fp8_rows_of(n, dy, M, O, &dy8));
+        status = f2bi_fp8_backward(n, dx, &dy8, w, beta, M);
+        f2b_free(dy8.codes);
+        return status;
+    }
+    void *scratch;
+    const T *operand = f2bi_operand(n, w, &scratch);
+    if (operand == NULL) return F2B_ERR_MEMORY;
+    status = f2bi_product(n, M, I, O, f2bi_plain(dy, O), f2bi_plain(operand, I), 1, beta, dx,
+                          F2B_KERNEL_DTYPE, I);
+    f2b_free(scratch);
+    return status;
+}
+
 static f2b_status input_gradient(f2b_node *n, const T *dh, const lora_space *s, int64_t M, int64_t I,
                                  int64_t R)
 {
     bool fresh;
     T *dx = (T *)f2b_node_grad(n, LINEAR_X, &fresh);
-    if (dx == NULL) return F2B_OK;
-    for (int i = 0; i < attr_of(n)->n; i++) {
-        const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
-        const int64_t O = w->shape[0];
-        void *scratch;
-        const T *operand = f2bi_operand(n, w, &scratch);
-        if (operand == NULL) return F2B_ERR_MEMORY;
-        const f2b_status status =
-            f2bi_product(n, M, I, O, f2bi_plain((const T *)n->out[i]->grad, O), f2bi_plain(operand, I),
-                         1, fresh && i == 0 ? 0 : 1, dx, F2B_KERNEL_DTYPE, I);
-        f2b_free(scratch);
-        F2B_TRY(status);
-    }
-    if (R == 0) return F2B_OK;
-    const bool masked = attr_of(n)->has_dropout;
-    F2B_TRY(f2bi_product(n, M, I, R, f2bi_plain(dh, R), f2bi_plain(s->a, I), 1, masked ? 0 : 1,
-                         masked ? s->xd : dx, F2B_KERNEL_DTYPE, I));
-    return masked ? f2bi_drop_rows(n, &attr_of(n)->dropout, dx, false, s->xd, M, I) : F2B_OK;
+    if (dx == NULL || M == 0) return F2B_OK;
+    if (R > 0) F2B_TRY(input_gradient_of_loras(n, dx, fresh, dh, s, M, I, R));
+    for (int i = 0; i < attr_of(n)->n; i++)
+        F2B_TRY(input_gradient_of_weight(n, i, dx, fresh && R == 0 && i == 0 ? 0 : 1, M, I));
+    return F2B_OK;
 }
 
 f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
@@ -251,7 +292,7 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
     f2b_status status = open_space(n, &s, M, I, R);
     T *dh = (T *)f2bi_scratch(n, (size_t)(M * R + 1) * sizeof(T));
     if (status == F2B_OK && dh == NULL) status = F2B_ERR_MEMORY;
-    if (status == F2B_OK && R > 0) status = lora_b_gradients(n, dh, M, R);
+    if (status == F2B_OK && R > 0) status = lora_b_gradients(n, &s, dh, M, R);
     if (status == F2B_OK && R > 0) status = lora_a_gradients(n, dh, s.xd, M, I, R);
     if (status == F2B_OK) status = input_gradient(n, dh, &s, M, I, R);
     f2b_free(dh);
