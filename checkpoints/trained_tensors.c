@@ -241,7 +241,7 @@ f2b_status f2b_trained_load(f2b_trained *f, f2b_parameters *parameters, bool com
         if (i < 0) continue;
         f2b_named_array array;
         F2B_TRY(take(f, i, t->ndim, t->shape, &array));
-        f2b_convert(t->data, t->dtype, array.data, array.dtype, (size_t)f2b_numel(t));
+        F2B_TRY(f2b_tensor_write_as(t, 0, array.data, array.dtype, f2b_numel(t)));
     }
     return F2B_OK;
 }

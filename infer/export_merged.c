@@ -99,9 +99,8 @@ static f2b_status add_drawn(merge *m, const char *name, int ndim, const int64_t 
         f2b_free(copy);
         return F2B_ERR_MEMORY;
     }
-    f2b_init_fill(t, init, m->from->model->weights.seed, name);
     p->tensor = p->drawn = t;
-    return F2B_OK;
+    return f2b_init_fill(t, init, m->from->model->weights.seed, name);
 }
 
 static f2b_status add_unused_tower(merge *m)

@@ -80,33 +80,13 @@ void f2b_generator_rewind(f2b_generator *g, int64_t slot, int64_t rows)
     g->rows[slot] = rows;
 }
 
-/*
- * A pack starts at position 0 and its keys are its own rows. Here a sequence goes on behind the
- * rows of its slot, and its keys lie in the cache: move positions and limits up by what the slot
- * holds, point the keys at the slot, and say where each new row is stored.
- */
-static f2b_tensor *into_slots(f2b_generator *g, f2b_pack *pack, const int64_t *slots)
+/* Where each sequence goes on in the cache; f2b_free. */
+static f2b_pack_slot *places(const f2b_generator *g, const int64_t *slots, int64_t n)
 {
-    f2b_tensor *at = f2b_tape_keep(f2b_tape_tensor(g->tape, F2B_I32, 1, &pack->rows));
-    if (at == NULL) return NULL;
-    int32_t *stored = at->data;
-    int32_t *position = pack->all.positions->data, *limit = pack->all.layout.limit->data;
-    int32_t *last = pack->wanted.positions->data, *last_limit = pack->wanted.layout.limit->data;
-    int32_t *k_start = pack->all.layout.k_start->data, *k_count = pack->all.layout.k_count->data;
-    int64_t row = 0;
-    for (int64_t s = 0; s < pack->n; s++) {
-        const int32_t held = (int32_t)g->rows[slots[s]],
-                      first = (int32_t)(slots[s] * g->cache.capacity);
-        last[s] += held, last_limit[s] += held;
-        for (int32_t i = 0; i < k_count[s]; i++, row++) {
-            stored[row] = first + held + i;
-            position[row] += held;
-            limit[row] += held;
-        }
-        k_start[s] = first;
-        k_count[s] += held;
-    }
-    return at;
+    f2b_pack_slot *p = f2b_calloc((size_t)n, sizeof *p, F2B_TAG_DATA);
+    for (int64_t s = 0; p != NULL && s < n; s++)
+        p[s] = (f2b_pack_slot){ slots[s] * g->cache.capacity, g->rows[slots[s]] };
+    return p;
 }
 
 static f2b_status check_items(const f2b_generator *g, const f2b_pack_item *items,
@@ -133,11 +113,16 @@ f2b_tensor *f2b_generator_feed(f2b_generator *g, const f2b_pack_item *items, con
                                int64_t n, f2b_tensor *images)
 {
     const f2b_model *m = g->model;
-    const f2b_pack_options o = { .image_rows = f2b_model_image_rows(m), .last_row = true };
+    f2b_pack_options o = { .image_rows = f2b_model_image_rows(m), .last_row = true };
     f2b_pack pack;
     if (check_items(g, items, slots, n, &o, images != NULL) != F2B_OK) return NULL;
     f2b_tape_reset(g->tape);
-    if (f2b_pack_build(g->tape, items, n, &o, &pack) != F2B_OK) return NULL;
+    f2b_pack_slot *at = places(g, slots, n);
+    if (at == NULL) return NULL;
+    o.slots = at;
+    const f2b_status status = f2b_pack_build(g->tape, items, n, &o, &pack);
+    f2b_free(at);
+    if (status != F2B_OK) return NULL;
     const f2b_pass pass = {
         .stage = g->stage,
         .rows = &pack.all,
@@ -145,9 +130,8 @@ f2b_tensor *f2b_generator_feed(f2b_generator *g, const f2b_pack_item *items, con
         .final_norm = true,
         .lora_scale = f2b_model_lora_scale(m),
         .cache = &g->cache,
-        .cache_rows = into_slots(g, &pack, slots),
+        .cache_rows = pack.stored,
     };
-    if (pass.cache_rows == NULL) return NULL;
     f2b_tensor *x = f2b_pass_input(g->tape, m, &pack, images);
     f2b_tensor *h = f2b_llama_forward(g->tape, m->llama, x, &pass);
     f2b_tensor *logits = f2b_linear(g->tape, h, m->llama->head, NULL);

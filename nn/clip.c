@@ -167,40 +167,64 @@ typedef struct clip_rows {
     f2b_tensor *from, *out, *keys;
 } clip_rows;
 
+/* The same as the host fills it, and the sizes. */
+typedef struct clip_tables {
+    int64_t n, rows, base, first, outs;     /* a row from `base` on is a summary token's */
+    int32_t *q_start, *k_start, *k_count, *limit, *from, *out;
+    uint64_t *keys;
+} clip_tables;
+
+static void fill(clip_tables *t, const uint64_t *image_keys)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        t->q_start[i + 1] = (int32_t)((i + 1) * t->rows);
+        t->k_start[i] = (int32_t)(i * t->rows);
+        t->k_count[i] = (int32_t)t->rows;
+        for (int64_t j = 0; j < t->rows; j++) {
+            const int64_t row = i * t->rows + j;
+            t->limit[row] = (int32_t)t->rows;
+            t->from[2 * row] = j >= t->base;
+            t->from[2 * row + 1] = (int32_t)(j >= t->base ? j - t->base : i * t->base + j);
+            t->keys[row] = f2b_dropout_row_key(image_keys != NULL ? image_keys[i] : 0, j);
+            if (j >= t->first) t->out[i * t->outs + j - t->first] = (int32_t)row;
+        }
+    }
+}
+
+static bool copy(f2b_tape *tape, const clip_tables *t, clip_rows *r)
+{
+    const int64_t n = t->n, all = n * t->rows;
+#define TABLE(values, ...) f2b_tape_table(tape, F2B_I32, __VA_ARGS__, values)
+    r->layout.q_start = TABLE(t->q_start, 1, (int64_t[]){ n + 1 });
+    r->layout.k_start = TABLE(t->k_start, 1, (int64_t[]){ n });
+    r->layout.k_count = TABLE(t->k_count, 1, (int64_t[]){ n });
+    r->layout.limit = TABLE(t->limit, 1, (int64_t[]){ all });
+    r->from = TABLE(t->from, 2, ((int64_t[]){ all, 2 }));
+    r->out = TABLE(t->out, 1, (int64_t[]){ n * t->outs });
+#undef TABLE
+    r->keys = f2b_tape_table(tape, F2B_U8, 1, (int64_t[]){ all * (int64_t)sizeof *t->keys }, t->keys);
+    return r->layout.q_start && r->layout.k_start && r->layout.k_count && r->layout.limit &&
+           r->from && r->out && r->keys;
+}
+
 static f2b_status lay_out(f2b_tape *tape, const f2b_clip *m, int64_t n, int64_t K,
                           const uint64_t *image_keys, clip_rows *r)
 {
     const int64_t base = f2b_vision_patches(&m->config) + 1, rows = base + K;
-    const int64_t first = K > 0 ? base : m->keep_cls ? 0 : 1, outs = rows - first;
-#define KEPT(type, ...) f2b_tape_keep(f2b_tape_tensor(tape, type, __VA_ARGS__))
-    r->layout.q_start = KEPT(F2B_I32, 1, (int64_t[]){ n + 1 });
-    r->layout.k_start = KEPT(F2B_I32, 1, (int64_t[]){ n });
-    r->layout.k_count = KEPT(F2B_I32, 1, (int64_t[]){ n });
-    r->layout.limit = KEPT(F2B_I32, 1, (int64_t[]){ n * rows });
-    r->from = KEPT(F2B_I32, 2, (int64_t[]){ n * rows, 2 });
-    r->out = KEPT(F2B_I32, 1, (int64_t[]){ n * outs });
-    r->keys = KEPT(F2B_U8, 1, (int64_t[]){ n * rows * (int64_t)sizeof(uint64_t) });
-#undef KEPT
-    if (!r->layout.q_start || !r->layout.k_start || !r->layout.k_count || !r->layout.limit ||
-        !r->from || !r->out || !r->keys)
-        return f2b_last_status();
-    int32_t *limit = r->layout.limit->data, *from = r->from->data, *out = r->out->data;
-    uint64_t *keys = r->keys->data;
-    ((int32_t *)r->layout.q_start->data)[0] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        ((int32_t *)r->layout.q_start->data)[i + 1] = (int32_t)((i + 1) * rows);
-        ((int32_t *)r->layout.k_start->data)[i] = (int32_t)(i * rows);
-        ((int32_t *)r->layout.k_count->data)[i] = (int32_t)rows;
-        for (int64_t j = 0; j < rows; j++) {
-            const int64_t row = i * rows + j;
-            limit[row] = (int32_t)rows;
-            from[2 * row] = j >= base;
-            from[2 * row + 1] = (int32_t)(j >= base ? j - base : i * base + j);
-            keys[row] = f2b_dropout_row_key(image_keys != NULL ? image_keys[i] : 0, j);
-            if (j >= first) out[i * outs + j - first] = (int32_t)row;
-        }
+    const int64_t first = K > 0 ? base : m->keep_cls ? 0 : 1;
+    clip_tables t = { .n = n, .rows = rows, .base = base, .first = first, .outs = rows - first };
+    int32_t *ints = f2b_calloc((size_t)(3 * n + 1 + n * (3 * rows + t.outs)), sizeof *ints, F2B_TAG_DATA);
+    t.keys = f2b_calloc((size_t)(n * rows), sizeof *t.keys, F2B_TAG_DATA);
+    t.q_start = ints, t.k_start = ints + n + 1, t.k_count = t.k_start + n, t.limit = t.k_count + n;
+    t.from = t.limit + n * rows, t.out = t.from + 2 * n * rows;
+    f2b_status status = F2B_ERR_MEMORY;
+    if (ints != NULL && t.keys != NULL) {
+        fill(&t, image_keys);
+        status = copy(tape, &t, r) ? F2B_OK : f2b_last_status();
     }
-    return F2B_OK;
+    f2b_free(ints);
+    f2b_free(t.keys);
+    return status;
 }
 
 f2b_tensor *f2b_clip_forward(f2b_tape *tape, const f2b_clip *m, f2b_tensor *images,

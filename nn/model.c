@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "autograd/core/rng.h"
+#include "autograd/device/device.h"
 
 /* Which stages of the language model and of the tower have adapters under this method. */
 static void plan_lora(const f2b_method *m, f2b_lora_plan *llm, f2b_lora_plan *tower)
@@ -18,24 +19,35 @@ static void plan_lora(const f2b_method *m, f2b_lora_plan *llm, f2b_lora_plan *to
     if (m->forward == F2B_FORWARD_SINGLE) tower->stage[F2B_STAGE_COMPRESSION] = true;
 }
 
-static f2b_status start_from_vocabulary(f2b_model *m, const f2b_model_options *o)
+/* Rows of the embedding table, which may be on a device, by way of the host. */
+static f2b_status copy_rows(f2b_model *m, const f2b_model_options *o, char *row)
 {
     f2b_rng r = f2b_rng_new(o->seed, F2B_RNG_INIT, f2b_hash_text("summary_tokens.rows"), 0, 0);
     const f2b_tensor *embed = m->llama->embed;
     const int64_t d = embed->shape[1];
-    const size_t from = f2b_dtype_size(embed->dtype), to = f2b_dtype_size(m->summary_tokens->dtype);
-    if (m->method.forward == F2B_FORWARD_SINGLE)
-        return f2b_fail(F2B_ERR_CONFIG, "summary.init: vocabulary is not for method.forward: single, "
-                        "whose summary tokens live in the vision tower; use normal");
+    const size_t bytes = (size_t)d * f2b_dtype_size(embed->dtype);
     for (int64_t k = 0; k < m->summary_tokens->shape[0]; k++) {
         const int32_t id = o->init_ids[f2b_rng_below(&r, (uint64_t)o->n_init_ids)];
         if (id < 0 || id >= embed->shape[0])
             return f2b_fail(F2B_ERR_FORMAT, "the tokenizer's piece %d is outside the model's %lld "
                             "embedding rows", id, (long long)embed->shape[0]);
-        f2b_convert((char *)m->summary_tokens->data + (size_t)(k * d) * to, m->summary_tokens->dtype,
-                    (const char *)embed->data + (size_t)(id * d) * from, embed->dtype, (size_t)d);
+        F2B_TRY(f2b_copy(row, F2B_HOST, (const char *)embed->data + (size_t)id * bytes, embed->device,
+                         bytes));
+        F2B_TRY(f2b_tensor_write_as(m->summary_tokens, k * d, row, embed->dtype, d));
     }
     return F2B_OK;
+}
+
+static f2b_status start_from_vocabulary(f2b_model *m, const f2b_model_options *o)
+{
+    const f2b_tensor *embed = m->llama->embed;
+    if (m->method.forward == F2B_FORWARD_SINGLE)
+        return f2b_fail(F2B_ERR_CONFIG, "summary.init: vocabulary is not for method.forward: single, "
+                        "whose summary tokens live in the vision tower; use normal");
+    char *row = f2b_alloc_host((size_t)embed->shape[1] * f2b_dtype_size(embed->dtype), F2B_TAG_SCRATCH);
+    const f2b_status status = row != NULL ? copy_rows(m, o, row) : F2B_ERR_MEMORY;
+    f2b_free(row);
+    return status;
 }
 
 static f2b_status build_additions(f2b_model *m, const f2b_model_options *o)

@@ -1,4 +1,4 @@
-/* See pack.h. Two walks over the sequences: one counts, one fills. */
+/* See pack.h. Two walks over the sequences on the host, one counts, one fills; then all is copied. */
 #include "nn/pack.h"
 
 #include <string.h>
@@ -47,43 +47,59 @@ static f2b_status check(const f2b_pack_item *item, const f2b_pack_options *o, in
     return F2B_OK;
 }
 
-static int32_t *ints(f2b_tape *tape, f2b_tensor **out, int64_t n)
-{
-    *out = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 1, &n));
-    return *out != NULL ? (*out)->data : NULL;
-}
-
-/* The tensors of a row set, to be filled. */
+/* What a row set's tensors will hold, as the host fills it. */
 typedef struct row_writer {
     int32_t *index, *positions, *q_start, *limit;
     uint64_t *keys;
     int64_t rows;
 } row_writer;
 
-static f2b_status row_set_new(f2b_tape *tape, f2b_row_set *set, row_writer *w, int64_t rows,
-                              int64_t n, const f2b_attention_layout *keys_of)
+/* All tables of a pack on the host: they are filled here and then copied to the device. */
+typedef struct filler {
+    f2b_pack *pack;
+    const f2b_pack_options *o;
+    row_writer all, wanted;
+    int32_t *k_start, *k_count, *from, *labels, *stored;
+} filler;
+
+static int32_t *ints(int64_t n) { return f2b_calloc((size_t)n + 1, sizeof(int32_t), F2B_TAG_DATA); }
+
+static bool writer_new(row_writer *w, int64_t rows, int64_t n)
 {
-    f2b_tensor *key_tensor = f2b_tape_keep(
-        f2b_tape_tensor(tape, F2B_U8, 1, (int64_t[]){ rows * (int64_t)sizeof(uint64_t) }));
-    *w = (row_writer){ .index = ints(tape, &set->index, rows),
-                       .positions = ints(tape, &set->positions, rows),
-                       .q_start = ints(tape, &set->layout.q_start, n + 1),
-                       .limit = ints(tape, &set->layout.limit, rows),
-                       .keys = key_tensor != NULL ? key_tensor->data : NULL };
-    if (keys_of != NULL) {
-        set->layout.k_start = keys_of->k_start, set->layout.k_count = keys_of->k_count;
-    } else {
-        ints(tape, &set->layout.k_start, n);
-        ints(tape, &set->layout.k_count, n);
-    }
-    set->rows = rows;
-    set->row_keys = w->keys;
-    if (!w->index || !w->positions || !w->q_start || !w->limit || !w->keys ||
-        !set->layout.k_start || !set->layout.k_count)
-        return f2b_last_status();
-    w->q_start[0] = 0;
-    return F2B_OK;
+    *w = (row_writer){ .index = ints(rows), .positions = ints(rows), .q_start = ints(n + 1),
+                       .limit = ints(rows),
+                       .keys = f2b_calloc((size_t)rows + 1, sizeof *w->keys, F2B_TAG_DATA) };
+    return w->index && w->positions && w->q_start && w->limit && w->keys;
 }
+
+static f2b_status filler_new(filler *f, int64_t wanted)
+{
+    const int64_t rows = f->pack->rows, n = f->pack->n;
+    const bool written = writer_new(&f->all, rows, n) && writer_new(&f->wanted, wanted, n);
+    f->k_start = ints(n), f->k_count = ints(n);
+    f->from = ints(2 * rows), f->labels = ints(wanted), f->stored = ints(rows);
+    return written && f->k_start && f->k_count && f->from && f->labels && f->stored ? F2B_OK
+                                                                                    : F2B_ERR_MEMORY;
+}
+
+static void filler_free(filler *f)
+{
+    row_writer *const writers[] = { &f->all, &f->wanted };
+    for (int i = 0; i < 2; i++) {
+        f2b_free(writers[i]->index);
+        f2b_free(writers[i]->positions);
+        f2b_free(writers[i]->q_start);
+        f2b_free(writers[i]->limit);
+        f2b_free(writers[i]->keys);
+    }
+    f2b_free(f->k_start);
+    f2b_free(f->k_count);
+    f2b_free(f->from);
+    f2b_free(f->labels);
+    f2b_free(f->stored);
+}
+
+/* ---- Filling ---- */
 
 static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit, uint64_t key)
 {
@@ -94,32 +110,34 @@ static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit,
     w->rows++;
 }
 
-typedef struct filler {
-    f2b_pack *pack;
-    const f2b_pack_options *o;
-    row_writer all, wanted;
-    int32_t *from, *labels;
-} filler;
+/* A sequence while it is laid out: its number, first row, length, and where it goes on. */
+typedef struct place {
+    int64_t first, length;
+    uint64_t key;
+    f2b_pack_slot slot;
+} place;
 
-/* One more row of the sequence that starts at `first`; wanted with `label` (-1: wanted without). */
-static void put(filler *f, int64_t first, int64_t length, uint64_t key, f2b_pack_source source,
-                int64_t source_row, bool wanted, int32_t label)
+/* One more row of the sequence; wanted with `label` (-1: wanted without). */
+static void put(filler *f, const place *p, f2b_pack_source source, int64_t source_row, bool wanted,
+                int32_t label)
 {
-    const int64_t row = f->all.rows, position = row - first;
-    const int64_t limit = f->o->bidirectional ? length : position + 1;
+    const int64_t row = f->all.rows, position = p->slot.held + row - p->first;
+    const int64_t limit = f->o->bidirectional ? p->slot.held + p->length : position + 1;
     f->pack->uses[source] = true;
     f->from[2 * row] = (int32_t)source;
     f->from[2 * row + 1] = (int32_t)source_row;
-    add_row(&f->all, row, position, limit, key);
+    f->stored[row] = (int32_t)(p->slot.first + position);
+    add_row(&f->all, row, position, limit, p->key);
     if (!wanted) return;
-    if (f->labels != NULL) f->labels[f->wanted.rows] = label;
-    add_row(&f->wanted, row, position, limit, key);
+    f->labels[f->wanted.rows] = label;
+    add_row(&f->wanted, row, position, limit, p->key);
 }
 
 static void fill_sequence(filler *f, const f2b_pack_item *item, int64_t s)
 {
     const f2b_pack_options *o = f->o;
-    const int64_t first = f->all.rows, length = f2b_pack_item_rows(item, o);
+    const place p = { f->all.rows, f2b_pack_item_rows(item, o), item->key,
+                      o->slots != NULL ? o->slots[s] : (f2b_pack_slot){ f->all.rows, 0 } };
     const bool by_label = !o->all_rows && !o->last_row && !item->summary;
     for (int64_t i = 0; i < item->n; i++) {
         const bool image = item->ids[i] == F2B_ROW_IMAGE;
@@ -127,20 +145,56 @@ static void fill_sequence(filler *f, const f2b_pack_item *item, int64_t s)
                                                                      : F2B_ROW_NO_LABEL;
         const int64_t rows = image ? o->image_rows : 1;
         for (int64_t r = 0; r < rows; r++) {
-            const bool last_of_id = r + 1 == rows, last = f->all.rows + 1 == first + length;
+            const bool last_of_id = r + 1 == rows, last = f->all.rows + 1 == p.first + p.length;
             const bool wanted = o->all_rows || (o->last_row && last) ||
                                 (by_label && last_of_id && next != F2B_ROW_NO_LABEL);
-            put(f, first, length, item->key, image ? F2B_FROM_IMAGES : F2B_FROM_TOKENS,
+            put(f, &p, image ? F2B_FROM_IMAGES : F2B_FROM_TOKENS,
                 image ? item->image * o->image_rows + r : item->ids[i], wanted, next);
         }
     }
     for (int64_t r = 0; item->summary && r < o->summary_rows; r++)
-        put(f, first, length, item->key, F2B_FROM_SUMMARY, r, !o->last_row ||
-            f->all.rows + 1 == first + length, F2B_ROW_NO_LABEL);
-    ((int32_t *)f->pack->all.layout.k_start->data)[s] = (int32_t)first;
-    ((int32_t *)f->pack->all.layout.k_count->data)[s] = (int32_t)length;
+        put(f, &p, F2B_FROM_SUMMARY, r, !o->last_row || f->all.rows + 1 == p.first + p.length,
+            F2B_ROW_NO_LABEL);
+    f->k_start[s] = (int32_t)p.slot.first;
+    f->k_count[s] = (int32_t)(p.slot.held + p.length);
     f->all.q_start[s + 1] = (int32_t)f->all.rows;
     f->wanted.q_start[s + 1] = (int32_t)f->wanted.rows;
+}
+
+/* ---- To the device ---- */
+
+static bool table(f2b_tape *tape, f2b_tensor **out, const int32_t *values, int64_t n)
+{
+    return (*out = f2b_tape_table(tape, F2B_I32, 1, &n, values)) != NULL;
+}
+
+/* Keys and values are those of all rows in both sets. */
+static f2b_status row_set(f2b_tape *tape, f2b_row_set *set, const row_writer *w, int64_t n,
+                          const f2b_attention_layout *keys, bool with_index)
+{
+    const int64_t key_bytes = w->rows * (int64_t)sizeof *w->keys;
+    f2b_tensor *row_keys = f2b_tape_table(tape, F2B_U8, 1, &key_bytes, w->keys);
+    *set = (f2b_row_set){ .rows = w->rows, .layout = *keys,
+                          .row_keys = row_keys != NULL ? row_keys->data : NULL };
+    const bool good = row_keys != NULL && table(tape, &set->positions, w->positions, w->rows) &&
+                      table(tape, &set->layout.q_start, w->q_start, n + 1) &&
+                      table(tape, &set->layout.limit, w->limit, w->rows) &&
+                      (!with_index || table(tape, &set->index, w->index, w->rows));
+    return good ? F2B_OK : f2b_last_status();
+}
+
+static f2b_status copy(f2b_tape *tape, const filler *f, bool labelled)
+{
+    f2b_pack *p = f->pack;
+    f2b_attention_layout keys = { 0 };
+    if (!table(tape, &keys.k_start, f->k_start, p->n) || !table(tape, &keys.k_count, f->k_count, p->n))
+        return f2b_last_status();
+    F2B_TRY(row_set(tape, &p->all, &f->all, p->n, &keys, false));
+    F2B_TRY(row_set(tape, &p->wanted, &f->wanted, p->n, &keys, f->wanted.rows < p->rows));
+    if (f->o->slots != NULL && !table(tape, &p->stored, f->stored, p->rows)) return f2b_last_status();
+    if (labelled && !table(tape, &p->labels, f->labels, f->wanted.rows)) return f2b_last_status();
+    p->from = f2b_tape_table(tape, F2B_I32, 2, (int64_t[]){ p->rows, 2 }, f->from);
+    return p->from != NULL ? F2B_OK : f2b_last_status();
 }
 
 f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
@@ -159,15 +213,10 @@ f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
         return f2b_fail(F2B_ERR_DATA, "a pass of %lld rows is too large; lower "
                         "train.micro_batch_tokens", (long long)pack->rows);
     filler f = { .pack = pack, .o = o };
-    F2B_TRY(row_set_new(tape, &pack->all, &f.all, pack->rows, n, NULL));
-    F2B_TRY(row_set_new(tape, &pack->wanted, &f.wanted, wanted, n, &pack->all.layout));
-    pack->from = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 2, (int64_t[]){ pack->rows, 2 }));
-    if (pack->from != NULL) f.from = pack->from->data;
-    if (labelled) f.labels = ints(tape, &pack->labels, wanted);
-    if (!f.from || (labelled && !f.labels)) return f2b_last_status();
-    for (int64_t s = 0; s < n; s++) fill_sequence(&f, &items[s], s);
-    F2B_CHECK(f.all.rows == pack->rows && f.wanted.rows == wanted);
-    pack->all.index = NULL;
-    if (wanted == pack->rows) pack->wanted.index = NULL;
-    return F2B_OK;
+    f2b_status status = filler_new(&f, wanted);
+    for (int64_t s = 0; s < n && status == F2B_OK; s++) fill_sequence(&f, &items[s], s);
+    F2B_CHECK(status != F2B_OK || (f.all.rows == pack->rows && f.wanted.rows == wanted));
+    if (status == F2B_OK) status = copy(tape, &f, labelled);
+    filler_free(&f);
+    return status;
 }

@@ -21,13 +21,19 @@ typedef struct f2b_pack_item {
     uint64_t key;               /* names the sequence within the step, for dropout: below 2^40 */
 } f2b_pack_item;
 
+/** Where a sequence goes on in a cache of keys and values (nn/llama.h). */
+typedef struct f2b_pack_slot {
+    int64_t first;              /* row of the cache at which the sequence starts */
+    int64_t held;               /* its earlier rows, which are there already */
+} f2b_pack_slot;
+
 /** Rows that are computed together: all rows of a pack, or some of them (in ascending order). */
 typedef struct f2b_row_set {
     int64_t rows;
     f2b_tensor *index;          /* [rows] i32, rows of the pack; NULL: all */
     f2b_tensor *positions;      /* [rows] i32 */
     f2b_attention_layout layout;
-    const uint64_t *row_keys;   /* [rows] of dropout */
+    const uint64_t *row_keys;   /* [rows] of dropout, on the tape's device */
 } f2b_row_set;
 
 /** Sources of input rows: the embedding table, image rows, summary tokens. */
@@ -42,6 +48,7 @@ typedef struct f2b_pack {
     f2b_row_set wanted;         /* the rows whose output is used: summary rows, or labelled ones */
     f2b_tensor *labels;         /* [wanted.rows] i32 next tokens, where sequences have labels */
     f2b_tensor *from;           /* [rows, 2] i32: f2b_pack_source, and which row of that source */
+    f2b_tensor *stored;         /* [rows] i32, with slots: the row of the cache for each row */
     bool uses[F2B_PACK_SOURCES];/* a source that no row comes from gets no gradient either */
 } f2b_pack;
 
@@ -51,10 +58,12 @@ typedef struct f2b_pack_options {
     bool bidirectional;         /* all rows of a sequence see each other */
     bool all_rows;              /* every row's output is wanted (hidden states, logits) */
     bool last_row;              /* only the last row of each sequence (retrieval of `single`) */
+    const f2b_pack_slot *slots; /* [n]: positions go on behind what a slot holds, and its rows are
+                                   keys too. NULL: each sequence starts anew, alone */
 } f2b_pack_options;
 
 /**
- * Lay out n sequences. All tensors are the tape's and kept until it is reset.
+ * Lay out n sequences. All tensors are the tape's, on its device, and kept until it is reset.
  * Wanted rows: all_rows; else the last row; else the summary rows where sequences have them; else the
  * rows before each labelled id.
  * errors  F2B_ERR_DATA: a sequence is empty, has two images, or a label at its first row.

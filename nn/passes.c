@@ -101,11 +101,13 @@ f2b_tensor *f2b_pass_compress(f2b_tape *tape, const f2b_model *m, const f2b_pack
 static f2b_tensor *widen(f2b_tape *tape, f2b_tensor *x)
 {
     if (x == NULL || x->dtype != F2B_BF16) return x;
-    f2b_tensor *from = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 2, (int64_t[]){ x->shape[0], 2 }));
-    if (from == NULL) return NULL;
-    int32_t *pair = from->data;
-    for (int64_t i = 0; i < x->shape[0]; i++) pair[2 * i] = 0, pair[2 * i + 1] = (int32_t)i;
-    return f2b_rows_assemble(tape, F2B_F32, &x, 1, from);
+    const int64_t n = x->shape[0];
+    int32_t *pairs = f2b_calloc((size_t)n, 2 * sizeof *pairs, F2B_TAG_DATA);
+    if (pairs == NULL) return NULL;
+    for (int64_t i = 0; i < n; i++) pairs[2 * i + 1] = (int32_t)i;
+    f2b_tensor *from = f2b_tape_table(tape, F2B_I32, 2, (int64_t[]){ n, 2 }, pairs);
+    f2b_free(pairs);
+    return from != NULL ? f2b_rows_assemble(tape, F2B_F32, &x, 1, from) : NULL;
 }
 
 f2b_tensor *f2b_pass_embeddings(f2b_tape *tape, const f2b_model *m, f2b_tensor *compressed,

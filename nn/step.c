@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "autograd/device/device.h"
 #include "autograd/ops/contrastive/contrastive.h"
 #include "autograd/ops/rows/rows.h"
 #include "autograd/ops/space.h"
@@ -196,7 +197,7 @@ static f2b_status chunk_images(stepper *s, chunk *c, f2b_tensor **rows)
     }
     const int64_t S = s->model->config.vision.image_size, size = 3 * S * S;
     const size_t bytes = (size_t)(c->images * size) * sizeof(float);
-    float *pixels = s->rehearse ? f2b_alloc_counted(bytes, F2B_TAG_IMAGES)
+    float *pixels = s->rehearse ? f2b_alloc_counted(F2B_HOST, bytes, F2B_TAG_IMAGES)
                                 : f2b_alloc_host(bytes, F2B_TAG_IMAGES);
     if (pixels == NULL) return F2B_ERR_MEMORY;
     f2b_status status = F2B_OK;
@@ -213,14 +214,15 @@ static f2b_status chunk_images(stepper *s, chunk *c, f2b_tensor **rows)
 static f2b_tensor *embeddings_of_samples(f2b_tape *tape, const chunk *c, f2b_tensor *e)
 {
     if (e == NULL || c->images == c->n) return e;
-    f2b_tensor *index = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 1, (int64_t[]){ 2 * c->n }));
-    if (index == NULL) return NULL;
-    int32_t *row = index->data;
+    int32_t *row = f2b_calloc((size_t)c->n, 2 * sizeof *row, F2B_TAG_DATA);
+    if (row == NULL) return NULL;
     for (int64_t i = 0; i < c->n; i++) {
         row[i] = (int32_t)c->image[i];
         row[c->n + i] = (int32_t)(c->images + i);
     }
-    return f2b_rows_gather(tape, e, index);
+    f2b_tensor *index = f2b_tape_table(tape, F2B_I32, 1, (int64_t[]){ 2 * c->n }, row);
+    f2b_free(row);
+    return index != NULL ? f2b_rows_gather(tape, e, index) : NULL;
 }
 
 /* Forward of a chunk: embeddings where the contrastive loss applies, the summed loss of pass 2 where
@@ -260,30 +262,41 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
 
 /* ---- The contrastive loss ---- */
 
-static double scalar(const f2b_tensor *x)
-{
-    return x->dtype == F2B_F64 ? *(const double *)x->data : (double)*(const float *)x->data;
-}
-
 static f2b_status contrastive(stepper *s, f2b_tensor *ev, f2b_tensor *et)
 {
     f2b_tensor *loss = f2b_contrastive(s->tape, ev, et, s->model->log_temperature,
                                        s->model->method.temperature);
     if (loss == NULL) return f2b_last_status();
-    s->result->loss_disc = scalar(loss);
+    if (!s->rehearse) F2B_TRY(f2b_readings_add(s->in->readings, loss, &s->result->numbers.disc));
     return s->train ? f2b_tape_seed(s->tape, loss, 1.0) : F2B_OK;
 }
 
 /* Rows [first, first + n) of x. */
 static f2b_tensor *slice(f2b_tape *tape, f2b_tensor *x, int64_t first, int64_t n)
 {
-    f2b_tensor *index = f2b_tape_keep(f2b_tape_tensor(tape, F2B_I32, 1, &n));
-    if (index == NULL) return NULL;
-    for (int64_t i = 0; i < n; i++) ((int32_t *)index->data)[i] = (int32_t)(first + i);
-    return f2b_rows_gather(tape, x, index);
+    int32_t *row = f2b_calloc((size_t)n, sizeof *row, F2B_TAG_DATA);
+    if (row == NULL) return NULL;
+    for (int64_t i = 0; i < n; i++) row[i] = (int32_t)(first + i);
+    f2b_tensor *index = f2b_tape_table(tape, F2B_I32, 1, &n, row);
+    f2b_free(row);
+    return index != NULL ? f2b_rows_gather(tape, x, index) : NULL;
 }
 
 static size_t row_bytes(const f2b_tensor *x) { return (size_t)x->shape[1] * f2b_dtype_size(x->dtype); }
+
+/* Between a chunk's pairs, [2 n, d], and the whole batch's sides ev and et, [., d] each; all on the
+ * model's device. */
+static f2b_status copy_pairs(const stepper *s, const chunk *c, char *pairs, void *ev, void *et, bool out)
+{
+    const size_t row = row_bytes(c->embeddings), bytes = (size_t)c->n * row;
+    void *const sides[] = { ev, et };
+    const f2b_device device = s->model->device;
+    for (int i = 0; i < 2; i++) {
+        char *side = (char *)sides[i] + (size_t)c->first * row, *pair = pairs + (size_t)i * bytes;
+        F2B_TRY(f2b_copy(out ? side : pair, device, out ? pair : side, device, bytes));
+    }
+    return F2B_OK;
+}
 
 /* GradCache, first phase: embeddings of all chunks without a graph, the loss over the whole batch,
  * and its gradient at the embeddings. */
@@ -291,8 +304,10 @@ static f2b_status cache_embeddings(stepper *s)
 {
     const f2b_dtype type = s->model->compute == F2B_F64 ? F2B_F64 : F2B_F32;
     const int64_t shape[] = { s->in->n, s->model->config.text.hidden };
-    s->ev = f2b_tensor_new(s->model->device, type, 2, shape, F2B_TAG_ACTIVATIONS);
-    s->et = f2b_tensor_new(s->model->device, type, 2, shape, F2B_TAG_ACTIVATIONS);
+    f2b_tensor **const sides[] = { &s->ev, &s->et };
+    for (int i = 0; i < 2; i++)
+        *sides[i] = (s->rehearse ? f2b_tensor_counted : f2b_tensor_new)(s->model->device, type, 2, shape,
+                                                                        F2B_TAG_ACTIVATIONS);
     if (s->ev == NULL || s->et == NULL) return F2B_ERR_MEMORY;
     s->ev->requires_grad = s->et->requires_grad = s->train;
     for (int64_t i = 0; i < s->chunks; i++) {
@@ -300,12 +315,8 @@ static f2b_status cache_embeddings(stepper *s)
         f2b_tape_set_recording(s->tape, false);
         f2b_status status = chunk_forward(s, &c, false);
         s->at.micro_batch++;
-        if (status == F2B_OK && !s->rehearse) {
-            const size_t row = row_bytes(c.embeddings), bytes = (size_t)c.n * row;
-            memcpy((char *)s->ev->data + (size_t)c.first * row, c.embeddings->data, bytes);
-            memcpy((char *)s->et->data + (size_t)c.first * row,
-                   (const char *)c.embeddings->data + bytes, bytes);
-        }
+        if (status == F2B_OK && !s->rehearse)
+            status = copy_pairs(s, &c, c.embeddings->data, s->ev->data, s->et->data, true);
         f2b_tape_reset(s->tape);
         f2b_tape_set_recording(s->tape, s->train);
         chunk_free(&c);
@@ -322,13 +333,12 @@ static f2b_status cache_embeddings(stepper *s)
 /* Second phase: the gradient of a chunk's embeddings is the cached one. */
 static f2b_status seed_from_cache(stepper *s, chunk *c)
 {
-    const size_t row = row_bytes(c->embeddings), bytes = (size_t)c->n * row;
-    if (s->rehearse) return f2b_tape_seed_from(s->tape, c->embeddings, NULL);
-    char *grad = f2b_alloc_host(2 * bytes, F2B_TAG_SCRATCH);
+    const size_t bytes = 2 * (size_t)c->n * row_bytes(c->embeddings);
+    if (s->rehearse) return f2b_tape_seed_device(s->tape, c->embeddings, NULL);
+    char *grad = f2b_alloc(s->model->device, bytes, F2B_TAG_SCRATCH);
     if (grad == NULL) return F2B_ERR_MEMORY;
-    memcpy(grad, (const char *)s->ev->grad + (size_t)c->first * row, bytes);
-    memcpy(grad + bytes, (const char *)s->et->grad + (size_t)c->first * row, bytes);
-    const f2b_status status = f2b_tape_seed_from(s->tape, c->embeddings, grad);
+    f2b_status status = copy_pairs(s, c, grad, s->ev->grad, s->et->grad, false);
+    if (status == F2B_OK) status = f2b_tape_seed_device(s->tape, c->embeddings, grad);
     f2b_free(grad);
     return status;
 }
@@ -347,9 +357,10 @@ static f2b_status chunk_losses(stepper *s, chunk *c)
         F2B_TRY(seed_from_cache(s, c));
     }
     if (c->loss_ar != NULL) {
-        const double labels = (double)s->result->labelled;
-        s->result->loss_ar += scalar(c->loss_ar) / labels;
-        if (s->train) F2B_TRY(f2b_tape_seed(s->tape, c->loss_ar, 1.0 / labels));
+        int64_t number = 0;
+        if (!s->rehearse) F2B_TRY(f2b_readings_add(s->in->readings, c->loss_ar, &number));
+        if (s->result->numbers.n_ar++ == 0) s->result->numbers.ar = number;
+        if (s->train) F2B_TRY(f2b_tape_seed(s->tape, c->loss_ar, 1.0 / (double)s->result->labelled));
     }
     return s->train ? backward(s) : F2B_OK;
 }
@@ -381,7 +392,7 @@ static f2b_status run(stepper *s)
 static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b_step_result *result,
                               step_mode mode)
 {
-    *result = (f2b_step_result){ 0 };
+    *result = (f2b_step_result){ .numbers = { -1, 0, -1 } };
     f2b_step_input in = *input;
     if (mode == EVALUATE) in.settings.dropout.p = 0;
     stepper s = { .model = model, .in = &in, .result = result, .train = mode != EVALUATE,
@@ -402,14 +413,38 @@ static f2b_status run_on_tape(f2b_model *model, const f2b_step_input *input, f2b
     return status;
 }
 
+void f2b_step_settle(f2b_step_result *result, const f2b_readings *readings)
+{
+    result->loss_ar = result->loss_disc = 0;
+    for (int64_t i = 0; i < result->numbers.n_ar; i++)
+        result->loss_ar += f2b_readings_at(readings, result->numbers.ar + i) / (double)result->labelled;
+    if (result->numbers.disc >= 0)
+        result->loss_disc = f2b_readings_at(readings, result->numbers.disc);
+}
+
+/* With readings of its own where the caller has none. */
+static f2b_status run_and_read(f2b_model *model, const f2b_step_input *input, f2b_step_result *result,
+                               step_mode mode)
+{
+    if (input->readings != NULL) return run_on_tape(model, input, result, mode);
+    f2b_step_input in = *input;
+    in.readings = f2b_readings_new(model->device);
+    if (in.readings == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = run_on_tape(model, &in, result, mode);
+    if (status == F2B_OK) status = f2b_readings_fetch(in.readings);
+    if (status == F2B_OK) f2b_step_settle(result, in.readings);
+    f2b_readings_free(in.readings);
+    return status;
+}
+
 f2b_status f2b_step_run(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
 {
-    return run_on_tape(model, input, result, RUN);
+    return run_and_read(model, input, result, RUN);
 }
 
 f2b_status f2b_step_evaluate(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
 {
-    return run_on_tape(model, input, result, EVALUATE);
+    return run_and_read(model, input, result, EVALUATE);
 }
 
 /* Gradients that parameters get on the way are only counted: they go before anybody reads them. */

@@ -10,6 +10,7 @@
 #ifndef F2B_NN_STEP_H
 #define F2B_NN_STEP_H
 
+#include "autograd/device/readings.h"
 #include "nn/passes.h"
 
 /** Token ids, borrowed; labels may be NULL. n = 0: the sample has none. */
@@ -55,10 +56,17 @@ typedef struct f2b_step_input {
     void *context;
     int64_t micro_batch_tokens;         /* rows of both passes in one micro-batch, at most (at least one sample) */
     f2b_pass_settings settings;
+    /** Where the losses are put aside; NULL: the step waits for them itself. With readings it is over
+     *  when its work has been asked for, and the result has losses only after f2b_readings_fetch and
+     *  f2b_step_settle. */
+    f2b_readings *readings;
 } f2b_step_input;
 
 typedef struct f2b_step_result {
     double loss_ar, loss_disc;          /* 0 where a loss does not apply */
+    struct {
+        int64_t ar, n_ar, disc;         /* numbers of readings: sums of micro-batches from `ar` on; -1 */
+    } numbers;
     int64_t tokens;                     /* rows that went through the language model, forward */
     int64_t labelled;                   /* labelled tokens */
     int64_t micro_batches;
@@ -66,7 +74,8 @@ typedef struct f2b_step_result {
 } f2b_step_result;
 
 /**
- * Run forward and backward; gradients are added to the parameters' (zero them before).
+ * Run forward and backward; gradients are added to the parameters' (zero them before). Between the
+ * first op and the losses the host waits for nothing but images' features that are to be stored.
  * errors  F2B_ERR_DATA: no labelled token in a batch that needs one, a sample without image or
  *         caption in a contrastive batch; F2B_ERR_STOPPED; F2B_ERR_MEMORY. Gradients are then partial.
  */
@@ -80,6 +89,9 @@ f2b_status f2b_step_run(f2b_model *model, const f2b_step_input *input, f2b_step_
  */
 f2b_status f2b_step_rehearse(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)
     F2B_MUST_USE;
+
+/** The losses of a step that had readings, which have been fetched. */
+void f2b_step_settle(f2b_step_result *result, const f2b_readings *readings);
 
 /** The loss alone, without gradients, dropout off. */
 f2b_status f2b_step_evaluate(f2b_model *model, const f2b_step_input *input, f2b_step_result *result)

@@ -16,7 +16,7 @@ static size_t feature_bytes(const f2b_model *m)
 /* In a rehearsal, without the bytes. */
 static void *room(size_t bytes, bool rehearse)
 {
-    return rehearse ? f2b_alloc_counted(bytes, F2B_TAG_IMAGES)
+    return rehearse ? f2b_alloc_counted(F2B_HOST, bytes, F2B_TAG_IMAGES)
                     : f2b_alloc_host(bytes, F2B_TAG_IMAGES);
 }
 

@@ -4,18 +4,10 @@
 #include "autograd/core/quant.h"
 #include "autograd/core/rng.h"
 
-void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name)
+f2b_status f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name)
 {
-    f2b_rng r = f2b_rng_new(seed, F2B_RNG_INIT, f2b_hash_text(name), 0, 0);
-    const int64_t n = f2b_numel(x);
-    const size_t size = f2b_dtype_size(x->dtype);
-    for (int64_t i = 0; i < n; i++) {
-        double v = init.value;
-        if (init.kind == F2B_INIT_NORMAL) v = init.value * f2b_rng_normal(&r);
-        if (init.kind == F2B_INIT_UNIFORM) v = init.value * (2.0 * (double)f2b_rng_uniform(&r) - 1.0);
-        const float f = (float)v;       /* every storage type rounds the same f32 */
-        f2b_convert((char *)x->data + (size_t)i * size, x->dtype, &f, F2B_F32, 1);
-    }
+    const f2b_rng stream = f2b_rng_new(seed, F2B_RNG_INIT, f2b_hash_text(name), 0, 0);
+    return f2b_random_fill(x, init, &stream);
 }
 
 static void frozen_free(f2b_tensor *t)
@@ -50,26 +42,57 @@ static f2b_tensor *trained_copy(f2b_weight_builder *w, const char *name, int ndi
 {
     f2b_tensor *t = f2b_tensor_new(w->device, w->master, ndim, shape, F2B_TAG_PARAMETERS);
     if (t == NULL) return NULL;
-    if (data != NULL) f2b_convert(t->data, t->dtype, data, dtype, (size_t)f2b_numel(t));
-    else f2b_init_fill(t, init, w->seed, name);
+    const f2b_status status = data != NULL ? f2b_tensor_write_as(t, 0, data, dtype, f2b_numel(t))
+                                           : f2b_init_fill(t, init, w->seed, name);
+    if (status != F2B_OK) {
+        f2b_tensor_free(t);
+        return NULL;
+    }
     return f2b_parameters_add(w->parameters, t, name, group, decay) == F2B_OK ? t : NULL;
 }
 
-/* Quantise a file's matrix, or one drawn for the purpose, into t. */
+/* A matrix drawn where t is, as f32 on the host; the caller frees it. */
+static float *drawn(const f2b_tensor *t, const char *name, f2b_init init, uint64_t seed)
+{
+    f2b_tensor *x = f2b_tensor_new(t->device, F2B_F32, t->ndim, t->shape, F2B_TAG_SCRATCH);
+    if (x == NULL) return NULL;
+    float *host = f2b_alloc_host(f2b_tensor_bytes(x), F2B_TAG_SCRATCH);
+    if (host != NULL &&
+        (f2b_init_fill(x, init, seed, name) != F2B_OK || f2b_tensor_read(x, host) != F2B_OK)) {
+        f2b_free(host);
+        host = NULL;
+    }
+    f2b_tensor_free(x);
+    return host;
+}
+
+/* Quantise a file's matrix, or one drawn for the purpose, into t. The host does it. */
 static f2b_status fill_quantised(f2b_tensor *t, const char *name, f2b_init init, uint64_t seed,
                                  const void *data, f2b_dtype dtype)
 {
-    f2b_tensor *drawn = NULL;
-    if (data == NULL) {
-        drawn = f2b_tensor_new(t->device, F2B_F32, t->ndim, t->shape, F2B_TAG_SCRATCH);
-        if (drawn == NULL) return f2b_last_status();
-        f2b_init_fill(drawn, init, seed, name);
-    }
-    const f2b_status status =
-        f2b_quantise(t->dtype, t->shape[0], t->shape[1], drawn != NULL ? drawn->data : data,
-                     drawn != NULL ? F2B_F32 : dtype, t->data);
-    f2b_tensor_free(drawn);
+    const bool there = t->device.kind != F2B_CPU;
+    float *values = data == NULL ? drawn(t, name, init, seed) : NULL;
+    void *codes = there ? f2b_alloc_host(f2b_tensor_bytes(t), F2B_TAG_SCRATCH) : t->data;
+    f2b_status status = (data != NULL || values != NULL) && codes != NULL ? F2B_OK : f2b_last_status();
+    if (status == F2B_OK)
+        status = f2b_quantise(t->dtype, t->shape[0], t->shape[1], data != NULL ? data : values,
+                              data != NULL ? dtype : F2B_F32, codes);
+    if (status == F2B_OK && there) status = f2b_tensor_write(t, codes);
+    if (there) f2b_free(codes);
+    f2b_free(values);
     return status;
+}
+
+static f2b_status fill(f2b_tensor *t, const char *name, f2b_init init, uint64_t seed,
+                       const void *data, f2b_dtype dtype)
+{
+    if (!f2b_dtype_is_quantised(t->dtype))
+        return data != NULL ? f2b_tensor_write_as(t, 0, data, dtype, f2b_numel(t))
+                            : f2b_init_fill(t, init, seed, name);
+    const f2b_status status = fill_quantised(t, name, init, seed, data, dtype);
+    if (status != F2B_ERR_NUMBERS) return status;
+    return f2b_fail(F2B_ERR_FORMAT, "%s cannot be stored as %s: a row of the file has an infinite "
+                    "element or one that is no number", name, f2b_dtype_name(t->dtype));
 }
 
 static f2b_tensor *get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
@@ -81,23 +104,10 @@ static f2b_tensor *get(f2b_weight_builder *w, const char *name, int ndim, const 
         w->file->find(w->file->context, name, ndim, shape, &dtype, &data) != F2B_OK)
         return NULL;
     if (trained) return trained_copy(w, name, ndim, shape, init, data, dtype, ndim >= 2, group);
-    if (data != NULL && dtype == storage)
+    if (data != NULL && dtype == storage && w->device.kind == F2B_CPU)
         return own(w, f2b_tensor_borrow(w->device, dtype, ndim, shape, data), name);
     f2b_tensor *t = own(w, f2b_tensor_new(w->device, storage, ndim, shape, F2B_TAG_WEIGHTS), name);
-    if (t == NULL) return NULL;
-    if (f2b_dtype_is_quantised(storage)) {
-        if (fill_quantised(t, name, init, w->seed, data, dtype) != F2B_OK) {
-            if (f2b_last_status() == F2B_ERR_NUMBERS)
-                (void)f2b_fail(F2B_ERR_FORMAT, "%s cannot be stored as %s: a row of the file has an "
-                               "infinite element or one that is no number", name,
-                               f2b_dtype_name(storage));
-            return NULL;
-        }
-    } else if (data != NULL) {
-        f2b_convert(t->data, t->dtype, data, dtype, (size_t)f2b_numel(t));
-    } else {
-        f2b_init_fill(t, init, w->seed, name);
-    }
+    if (t == NULL || fill(t, name, init, w->seed, data, dtype) != F2B_OK) return NULL;
     if (data != NULL && w->file->release != NULL)
         w->file->release(w->file->context, data, f2b_numel(t) * (int64_t)f2b_dtype_size(dtype));
     return t;

@@ -1,11 +1,13 @@
 /*
  * Where a model's tensors come from. A builder hands out every tensor by its one name: borrowed from
  * a mapped file where the storage type allows, converted once where not, drawn from the seed where
- * there is no file; and as an f32 master copy in the registry where it is trained.
+ * there is no file; and as an f32 master copy in the registry where it is trained. On a device other
+ * than the host nothing is borrowed: each tensor is copied there, once, and drawn there.
  */
 #ifndef F2B_NN_WEIGHTS_H
 #define F2B_NN_WEIGHTS_H
 
+#include "autograd/ops/random_fill/random_fill.h"
 #include "nn/parameters.h"
 
 /** A file's tensors, as nn sees them; checkpoints/model_folder.h is behind it in the programs. */
@@ -19,12 +21,6 @@ typedef struct f2b_weight_file {
     void (*release)(void *context, const void *data, int64_t bytes);
     void *context;
 } f2b_weight_file;
-
-/** How a tensor starts when there is no file. */
-typedef struct f2b_init {
-    enum { F2B_INIT_NORMAL, F2B_INIT_UNIFORM, F2B_INIT_CONSTANT } kind;
-    double value;               /* standard deviation; bound of U(-value, value); the constant */
-} f2b_init;
 
 typedef struct f2b_weight_builder {
     const f2b_weight_file *file;        /* NULL: random start */
@@ -54,7 +50,7 @@ f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, c
                             f2b_init init, bool decay, f2b_parameter_group group);
 
 /** Fill x (f32, f64, bf16, f16) from the stream of (seed, name): the same for any storage type. */
-void f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name);
+f2b_status f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name) F2B_MUST_USE;
 
 /** Free the frozen tensors (the registry is its owner's). */
 void f2b_weights_clear(f2b_weight_builder *w);

@@ -106,7 +106,7 @@ f2b_status f2b_evaluation_run(f2b_evaluation *e, int64_t step, f2b_tensorboard *
         if (e->batches[k] == NULL) continue;
         f2b_step_result r;
         const f2b_step_events events = { .stop = stop, .user = user };
-        F2B_TRY(f2b_session_step(e->session, e->batches[k], false, &events, &r));
+        F2B_TRY(f2b_session_step(e->session, e->batches[k], false, &events, NULL, &r));
         if (k != F2B_BATCH_CAPTION) add(&ar, r.loss_ar, (double)r.labelled);
         if (k != F2B_BATCH_CONVERSATION) add(&disc, r.loss_disc, (double)e->batches[k]->n);
     }

@@ -152,7 +152,7 @@ static f2b_status rehearse(planner *p, int64_t n)
         }
         f2b_free(samples);
         (void)f2b_ledger_use(before);
-        F2B_CHECK(ledger.in_use[F2B_TAG_COUNT] == 0);   /* no block outlives its books */
+        F2B_CHECK(ledger.all.in_use[F2B_TAG_COUNT] == 0);   /* no block outlives its books */
         if (status != F2B_OK) break;
         const int64_t most = rows_at_most(p, p->batches[i], &seen);
         if (seen.most_rows > plan->rows) plan->rows = seen.most_rows;
@@ -160,17 +160,17 @@ static f2b_status rehearse(planner *p, int64_t n)
     }
     F2B_TRY(status);
     /* A checkpoint is saved when the step is over, with its gradients still there. */
-    const int64_t step = ledger.peak[F2B_TAG_COUNT], saving = ledger.peak[F2B_TAG_GRADIENTS] + SAVING;
+    const int64_t step = ledger.all.peak[F2B_TAG_COUNT], saving = ledger.all.peak[F2B_TAG_GRADIENTS] + SAVING;
     p->stepping = p->base[F2B_TAG_COUNT] + step;
-    ledger.peak[F2B_TAG_FILES] += SAVING;
-    ledger.peak[F2B_TAG_COUNT] = step > saving ? step : saving;
+    ledger.all.peak[F2B_TAG_FILES] += SAVING;
+    ledger.all.peak[F2B_TAG_COUNT] = step > saving ? step : saving;
     for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
         const int64_t opening = f2b_bytes_peak((f2b_tag)tag);
-        plan->peak[tag] = p->base[tag] + ledger.peak[tag];
+        plan->peak[tag] = p->base[tag] + ledger.all.peak[tag];
         if (plan->peak[tag] < opening) plan->peak[tag] = opening;
     }
-    const double by_rows = (double)(ledger.peak[F2B_TAG_ACTIVATIONS] +
-                                    ledger.peak[F2B_TAG_ACT_GRADS]);
+    const double by_rows = (double)(ledger.all.peak[F2B_TAG_ACTIVATIONS] +
+                                    ledger.all.peak[F2B_TAG_ACT_GRADS]);
     plan->most = plan->peak[F2B_TAG_COUNT];
     if (plan->rows > 0)
         plan->most += (int64_t)(by_rows * ((double)plan->most_rows / (double)plan->rows - 1));

@@ -3,14 +3,16 @@
 
 #include <math.h>
 
+#include "autograd/device/device.h"
 #include "autograd/ops/adamw/adamw.h"
 #include "autograd/ops/grad_norm/grad_norm.h"
 
 static f2b_tensor *zeros_like(const f2b_tensor *x)
 {
     f2b_tensor *t = f2b_tensor_new(x->device, x->dtype, x->ndim, x->shape, F2B_TAG_OPTIMIZER);
-    if (t != NULL) memset(t->data, 0, f2b_tensor_bytes(t));
-    return t;
+    if (t == NULL || f2b_zero(t->data, t->device, f2b_tensor_bytes(t)) == F2B_OK) return t;
+    f2b_tensor_free(t);
+    return NULL;
 }
 
 f2b_optimizer *f2b_optimizer_new(const f2b_parameters *parameters)
@@ -69,33 +71,29 @@ double f2b_learning_rate_factor(f2b_lr_scheduler scheduler, double warmup_ratio,
     return 1;
 }
 
-static f2b_status gradient_norm(const f2b_parameters *p, double *norm)
+/* Into a place among the readings, all of which so far are watched. */
+static f2b_status gradient_norm(const f2b_parameters *p, f2b_readings *r, const double **norm,
+                                int64_t *number)
 {
+    double *place;
+    F2B_TRY(f2b_readings_place(r, &place, number));
     f2b_tensor **tensors = f2b_calloc((size_t)p->n, sizeof *tensors, F2B_TAG_OTHER);
     if (tensors == NULL) return F2B_ERR_MEMORY;
     for (int64_t i = 0; i < p->n; i++) tensors[i] = p->items[i].tensor;
-    const f2b_status status = f2b_grad_norm(tensors, p->n, norm);
+    const f2b_status status = f2b_grad_norm(r->device, tensors, p->n, r->there, *number, place);
     f2b_free(tensors);
+    *norm = place;
     return status;
 }
 
-static void keep_temperature(const f2b_parameter *p)
-{
-    const float least = (float)log(0.01);
-    float *log_temperature = p->tensor->data;
-    if (p->group == F2B_GROUP_TEMPERATURE && log_temperature[0] < least) log_temperature[0] = least;
-}
-
-f2b_status f2b_optimizer_update(f2b_optimizer *o, const f2b_config *config, int64_t s,
-                                int64_t steps, f2b_update *out)
+f2b_status f2b_optimizer_begin(f2b_optimizer *o, const f2b_config *config, int64_t s, int64_t steps,
+                               f2b_readings *readings, f2b_update *out)
 {
     const double factor = f2b_learning_rate_factor(config->train.lr_scheduler,
                                                    config->train.warmup_ratio, s, steps);
+    const double *norm;
     *out = (f2b_update){ .learning_rate = factor * config->train.learning_rate };
-    F2B_TRY(gradient_norm(o->parameters, &out->grad_norm));
-    out->finite = isfinite(out->grad_norm);
-    if (!out->finite) return F2B_OK;
-    const double clip = f2b_clip_factor(out->grad_norm, config->train.max_grad_norm);
+    F2B_TRY(gradient_norm(o->parameters, readings, &norm, &out->number));
     for (int64_t i = 0; i < o->parameters->n; i++) {
         const f2b_parameter *p = &o->parameters->items[i];
         if (p->tensor->grad == NULL) continue;
@@ -105,10 +103,31 @@ f2b_status f2b_optimizer_update(f2b_optimizer *o, const f2b_config *config, int6
             .beta1 = config->train.adam.beta1, .beta2 = config->train.adam.beta2,
             .eps = config->train.adam.eps,
             .weight_decay = p->decay ? config->train.weight_decay : 0,
-            .gradient_factor = clip, .count = ++o->updates[i],
+            .norm = norm, .max_norm = config->train.max_grad_norm, .count = o->updates[i] + 1,
+            .bounded = p->group == F2B_GROUP_TEMPERATURE, .least = log(0.01),
         };
         F2B_TRY(f2b_adamw_update(p->tensor, o->m[i], o->v[i], &settings));
-        keep_temperature(p);
     }
     return F2B_OK;
+}
+
+void f2b_optimizer_settle(f2b_optimizer *o, const f2b_readings *readings, f2b_update *out)
+{
+    out->grad_norm = f2b_readings_at(readings, out->number);
+    out->finite = isfinite(out->grad_norm);
+    for (int64_t i = 0; out->finite && i < o->parameters->n; i++)
+        o->updates[i] += o->parameters->items[i].tensor->grad != NULL;
+}
+
+f2b_status f2b_optimizer_update(f2b_optimizer *o, const f2b_config *config, int64_t s, int64_t steps,
+                                f2b_update *out)
+{
+    const f2b_parameters *p = o->parameters;
+    f2b_readings *readings = f2b_readings_new(p->n > 0 ? p->items[0].tensor->device : F2B_HOST);
+    if (readings == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = f2b_optimizer_begin(o, config, s, steps, readings, out);
+    if (status == F2B_OK) status = f2b_readings_fetch(readings);
+    if (status == F2B_OK) f2b_optimizer_settle(o, readings, out);
+    f2b_readings_free(readings);
+    return status;
 }

@@ -162,7 +162,8 @@ static void tell_progress(void *context, const f2b_step_progress *progress)
 }
 
 f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
-                            const f2b_step_events *events, f2b_step_result *result)
+                            const f2b_step_events *events, f2b_readings *readings,
+                            f2b_step_result *result)
 {
     static const f2b_step_events nobody = { 0 };
     if (events == NULL) events = &nobody;
@@ -170,7 +171,7 @@ f2b_status f2b_session_step(f2b_session *s, const f2b_batch *batch, bool train,
     f2b_step_sample *samples = f2b_step_samples(s->config, batch);
     if (samples == NULL) return F2B_ERR_MEMORY;
     f2b_step_input input = f2b_step_input_of(s->config, batch, samples, s->memory.checkpoint_layers);
-    input.context = &view, input.image = load_image;
+    input.context = &view, input.image = load_image, input.readings = readings;
     if (s->features != NULL)
         input.load_features = load_features, input.store_features = store_features;
     if (events->stop != NULL) input.stop = asked_to_stop;

@@ -24,6 +24,7 @@ typedef struct run {
     f2b_optimizer *optimizer;
     f2b_snapshot *snapshot;
     f2b_saver *saver;
+    f2b_readings *readings;     /* of a step: its losses and the norm */
     f2b_loader *loader;
     f2b_metrics *metrics;
     f2b_tensorboard *board;
@@ -132,6 +133,8 @@ static f2b_status open_run(run *r, f2b_resume mode, const char *path)
     if (r->base == NULL) return f2b_last_status();
     r->optimizer = f2b_optimizer_new(&s->model->parameters);
     if (r->optimizer == NULL) return f2b_last_status();
+    r->readings = f2b_readings_new(s->model->device);
+    if (r->readings == NULL) return f2b_last_status();
     F2B_TRY(find_start(r, mode, path));
     F2B_TRY(open_saver(r));
     F2B_TRY(f2b_run_folder_write_config(r->folder, s->config));
@@ -165,6 +168,7 @@ static f2b_status close_run(run *r, f2b_status status)
     f2b_metrics_close(r->metrics);
     const f2b_status board = f2b_tensorboard_close(r->board);
     f2b_optimizer_free(r->optimizer);
+    f2b_readings_free(r->readings);
     f2b_run_folder_close(r->folder);
     if (status == F2B_OK) return board;
     return f2b_fail(first.code, "%s", first.text);
@@ -221,21 +225,33 @@ static void tell_progress(void *user, const f2b_step_progress *progress)
     r->events->progress(r->events->user, r->at.step + 1, r->session->steps, progress);
 }
 
-/* Loss, gradients and update of one batch; `row` is what the log will say of it. Nothing but the
- * gradients has changed when it is stopped or the numbers are bad. */
-static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_metrics_row *row)
+/* Loss, gradients and update of one batch. All of it is asked of the device before the host waits,
+ * once, for the losses and the norm. Nothing but the gradients has changed when it is stopped or the
+ * numbers are bad. */
+static f2b_status compute(run *r, const f2b_batch *batch, f2b_step_result *result, f2b_update *update)
 {
     f2b_session *s = r->session;
-    f2b_step_result result;
-    f2b_update update = { 0 };
     const f2b_step_events events = { asked_to_stop, r->events->progress != NULL ? tell_progress : NULL,
                                      r };
     f2b_optimizer_clear_gradients(&s->model->parameters);
-    F2B_TRY(f2b_session_step(s, batch, true, &events, &result));
+    f2b_readings_clear(r->readings);
+    F2B_TRY(f2b_session_step(s, batch, true, &events, r->readings, result));
+    F2B_TRY(f2b_optimizer_begin(r->optimizer, s->config, r->at.step, s->steps, r->readings, update));
+    F2B_TRY(f2b_readings_fetch(r->readings));
+    f2b_step_settle(result, r->readings);
+    f2b_optimizer_settle(r->optimizer, r->readings, update);
+    return F2B_OK;
+}
+
+/* One step; `row` is what the log will say of it. */
+static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_metrics_row *row)
+{
+    const f2b_session *s = r->session;
+    f2b_step_result result;
+    f2b_update update;
+    F2B_TRY(compute(r, batch, &result, &update));
     const bool ar = batch->kind != F2B_BATCH_CAPTION, disc = batch->kind != F2B_BATCH_CONVERSATION;
     const double loss = (ar ? result.loss_ar : 0) + (disc ? result.loss_disc : 0);
-    if (isfinite(loss))
-        F2B_TRY(f2b_optimizer_update(r->optimizer, s->config, r->at.step, s->steps, &update));
     r->at.step++;
     r->at.skipped_in_a_row = update.finite ? 0 : r->at.skipped_in_a_row + 1;
     r->at.skipped += !update.finite;
@@ -246,7 +262,7 @@ static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_m
         .lr = s->config->train.learning_rate *
               f2b_learning_rate_factor(s->config->train.lr_scheduler, s->config->train.warmup_ratio,
                                        r->at.step - 1, s->steps),
-        .grad_norm = isfinite(loss) ? update.grad_norm : NAN, .samples = batch->n,
+        .grad_norm = update.grad_norm, .samples = batch->n,
         .tokens = result.tokens, .labelled_tokens = result.labelled, .seconds = seconds,
         .tokens_per_second = (double)result.tokens / seconds,
         .data_wait_seconds = f2b_loader_wait_seconds(r->loader),

@@ -80,8 +80,10 @@ typedef struct f2b_step_events {
     void *user;
 } f2b_step_events;
 
-/** Loss of a batch on the model as it is; shared by training and evaluation. events may be NULL. */
+/** Loss of a batch on the model as it is; shared by training and evaluation. events may be NULL;
+ *  readings as in f2b_step_input. */
 f2b_status f2b_session_step(f2b_session *session, const f2b_batch *batch, bool train,
-                            const f2b_step_events *events, f2b_step_result *result) F2B_MUST_USE;
+                            const f2b_step_events *events, f2b_readings *readings,
+                            f2b_step_result *result) F2B_MUST_USE;
 
 #endif

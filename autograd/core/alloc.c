@@ -31,6 +31,7 @@ typedef struct header {
     int size_class;             /* -1: not kept */
     struct header *next;        /* in a list of kept blocks */
     f2b_ledger *ledger;         /* where it is counted */
+    f2b_device_kind kind;       /* as memory of which */
 } header;
 _Static_assert(sizeof(header) <= HEADER, "a header has 64 bytes");
 
@@ -49,13 +50,19 @@ static const char *const tag_names[] = {
 
 const char *f2b_tag_name(f2b_tag tag) { return tag_names[tag]; }
 
-/* Called with the lock held. */
-static void account(f2b_ledger *l, f2b_tag tag, int64_t bytes)
+static void enter(f2b_books *b, int slot, int64_t bytes)
 {
-    const int slots[2] = { (int)tag, F2B_TAG_COUNT };
+    b->in_use[slot] += bytes;
+    if (b->in_use[slot] > b->peak[slot]) b->peak[slot] = b->in_use[slot];
+}
+
+/* Called with the lock held. */
+static void account(f2b_ledger *l, f2b_device_kind kind, f2b_tag tag, int64_t bytes)
+{
+    f2b_books *const books[2] = { &l->all, &l->of[kind] };
     for (int i = 0; i < 2; i++) {
-        l->in_use[slots[i]] += bytes;
-        if (l->in_use[slots[i]] > l->peak[slots[i]]) l->peak[slots[i]] = l->in_use[slots[i]];
+        enter(books[i], (int)tag, bytes);
+        enter(books[i], F2B_TAG_COUNT, bytes);
     }
 }
 
@@ -66,10 +73,10 @@ f2b_ledger *f2b_ledger_use(f2b_ledger *ledger)
     return before;
 }
 
-void f2bi_alloc_account(f2b_tag tag, int64_t bytes)
+void f2bi_alloc_account(f2b_device_kind kind, f2b_tag tag, int64_t bytes)
 {
     pthread_mutex_lock(&lock);
-    account(&process, tag, bytes);
+    account(&process, kind, tag, bytes);
     pthread_mutex_unlock(&lock);
 }
 
@@ -174,7 +181,7 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
     if (h != NULL) {
         *h = (header){ .magic = MAGIC, .bytes = bytes, .capacity = capacity, .tag = tag,
                        .size_class = class, .ledger = current != NULL ? current : &process };
-        account(h->ledger, tag, (int64_t)bytes);
+        account(h->ledger, F2B_CPU, tag, (int64_t)bytes);
         capacity_in_use += (int64_t)capacity;
         if (capacity_in_use > capacity_peak) capacity_peak = capacity_in_use;
         trim_to(capacity_peak + capacity_peak / 10 - capacity_in_use);
@@ -183,7 +190,7 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
     return h != NULL ? (char *)h + HEADER : memory_error(bytes, tag);
 }
 
-void *f2b_alloc_counted(size_t bytes, f2b_tag tag)
+void *f2b_alloc_counted(f2b_device device, size_t bytes, f2b_tag tag)
 {
     char *block = f2b_calloc(1, 64, tag);
     if (block == NULL || bytes > SIZE_MAX / 2) {
@@ -192,8 +199,9 @@ void *f2b_alloc_counted(size_t bytes, f2b_tag tag)
     }
     header *h = (header *)(block - HEADER);
     pthread_mutex_lock(&lock);
-    account(h->ledger, tag, (int64_t)bytes - (int64_t)h->bytes);
-    h->bytes = bytes;
+    account(h->ledger, h->kind, tag, -(int64_t)h->bytes);
+    h->bytes = bytes, h->kind = device.kind;
+    account(h->ledger, h->kind, tag, (int64_t)bytes);
     pthread_mutex_unlock(&lock);
     return block;
 }
@@ -216,7 +224,7 @@ void f2b_free(void *block)
     if (block == NULL || f2bi_device_free(block)) return;
     header *h = header_of(block);
     pthread_mutex_lock(&lock);
-    account(h->ledger, h->tag, -(int64_t)h->bytes);
+    account(h->ledger, h->kind, h->tag, -(int64_t)h->bytes);
     capacity_in_use -= (int64_t)h->capacity;
     if (h->size_class >= 0) {
         h->magic = ~MAGIC;
@@ -247,7 +255,7 @@ void *f2b_realloc(void *block, size_t bytes, f2b_tag tag)
     header *h = header_of(block);
     if (bytes <= h->capacity && bytes >= h->capacity / 2) {
         pthread_mutex_lock(&lock);
-        account(h->ledger, h->tag, (int64_t)bytes - (int64_t)h->bytes);
+        account(h->ledger, h->kind, h->tag, (int64_t)bytes - (int64_t)h->bytes);
         h->bytes = bytes;
         pthread_mutex_unlock(&lock);
         return block;
@@ -290,13 +298,25 @@ static int64_t read_locked(const int64_t *value)
     return v;
 }
 
-int64_t f2b_bytes_in_use(f2b_tag tag) { return read_locked(&process.in_use[tag]); }
-int64_t f2b_bytes_peak(f2b_tag tag) { return read_locked(&process.peak[tag]); }
+int64_t f2b_bytes_in_use(f2b_tag tag) { return read_locked(&process.all.in_use[tag]); }
+int64_t f2b_bytes_peak(f2b_tag tag) { return read_locked(&process.all.peak[tag]); }
+
+int64_t f2b_bytes_in_use_of(f2b_device_kind kind, f2b_tag tag)
+{
+    return read_locked(&process.of[kind].in_use[tag]);
+}
+
+int64_t f2b_bytes_peak_of(f2b_device_kind kind, f2b_tag tag)
+{
+    return read_locked(&process.of[kind].peak[tag]);
+}
 
 void f2b_bytes_peak_reset(void)
 {
     pthread_mutex_lock(&lock);
-    memcpy(process.peak, process.in_use, sizeof process.peak);
+    memcpy(process.all.peak, process.all.in_use, sizeof process.all.peak);
+    for (int kind = 0; kind < F2B_DEVICE_KINDS; kind++)
+        memcpy(process.of[kind].peak, process.of[kind].in_use, sizeof process.all.peak);
     capacity_peak = capacity_in_use;
     pthread_mutex_unlock(&lock);
 }

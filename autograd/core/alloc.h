@@ -69,21 +69,29 @@ int64_t f2b_bytes_peak(f2b_tag tag);
 void f2b_bytes_peak_reset(void);
 const char *f2b_tag_name(f2b_tag tag);
 
+/** The same of one kind of memory: the host's, or that of devices. */
+int64_t f2b_bytes_in_use_of(f2b_device_kind kind, f2b_tag tag);
+int64_t f2b_bytes_peak_of(f2b_device_kind kind, f2b_tag tag);
+
 /**
  * Books apart from the process's own, to find what a stretch of work takes. What this thread
  * allocates while a ledger is in use is counted there, and taken off there when it is freed, by
  * whichever thread and whenever; so the ledger must outlive its blocks. Start with all zeros.
+ * Memory of a device is counted there only where it is no more than counted (f2b_alloc_counted).
  */
-typedef struct f2b_ledger {
+typedef struct f2b_books {
     int64_t in_use[F2B_TAG_COUNT + 1], peak[F2B_TAG_COUNT + 1];     /* the last: the sum */
+} f2b_books;
+typedef struct f2b_ledger {
+    f2b_books all, of[F2B_DEVICE_KINDS];
 } f2b_ledger;
 
 /** Count in `ledger` from now on; NULL: in the process's books. Returns the earlier one; restore it. */
 f2b_ledger *f2b_ledger_use(f2b_ledger *ledger);
 
-/** A block that is counted as `bytes` under `tag`, but of which only 64 (zeros) are there: to find
- *  what work would take without doing it. NULL as f2b_alloc. */
-void *f2b_alloc_counted(size_t bytes, f2b_tag tag);
+/** A block that is counted as `bytes` of the device under `tag`, but of which only 64 (zeros, on the
+ *  host) are there: to find what work would take without doing it. NULL as f2b_alloc. */
+void *f2b_alloc_counted(f2b_device device, size_t bytes, f2b_tag tag);
 
 /** Give all kept blocks back to the system. */
 void f2b_alloc_trim(void);

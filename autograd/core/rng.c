@@ -1,8 +1,6 @@
 /* Streams over Philox. See rng.h for the contract. */
 #include "autograd/core/rng.h"
 
-#include <math.h>
-
 uint64_t f2b_hash_text(const char *text)
 {
     uint64_t h = 0xCBF29CE484222325u;
@@ -10,29 +8,14 @@ uint64_t f2b_hash_text(const char *text)
     return h;
 }
 
-static void block_at(const f2b_rng *r, uint64_t block, uint32_t out[4])
-{
-    const uint32_t counter[4] = { (uint32_t)block, (uint32_t)(block >> 32), r->high[0], r->high[1] };
-    f2b_philox(counter, r->key, out);
-}
-
-uint32_t f2b_rng_at(const f2b_rng *r, uint64_t index)
-{
-    uint32_t out[4];
-    block_at(r, index / 4, out);
-    return out[index % 4];
-}
-
 uint32_t f2b_rng_u32(f2b_rng *r) { return f2b_rng_at(r, r->next++); }
 
-float f2b_rng_uniform(f2b_rng *r) { return (float)(f2b_rng_u32(r) >> 8) * 0x1p-24f; }
+float f2b_rng_uniform(f2b_rng *r) { return f2b_uniform_from(f2b_rng_u32(r)); }
 
-/* Box-Muller, one value a pair: simple, and used for initial values only. */
 double f2b_rng_normal(f2b_rng *r)
 {
-    const double u = ((double)f2b_rng_u32(r) + 1.0) * 0x1p-32;      /* (0, 1] */
-    const double v = (double)f2b_rng_u32(r) * 0x1p-32;
-    return sqrt(-2.0 * log(u)) * cos(6.283185307179586476925 * v);
+    const uint32_t first = f2b_rng_u32(r);
+    return f2b_normal_from(first, f2b_rng_u32(r));
 }
 
 /* Lemire's multiply-and-reject on 64-bit words. */

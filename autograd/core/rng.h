@@ -8,6 +8,7 @@
 #ifndef F2B_AUTOGRAD_CORE_RNG_H
 #define F2B_AUTOGRAD_CORE_RNG_H
 
+#include <math.h>
 #include <stdint.h>
 
 #include "autograd/device/anywhere.h"
@@ -70,8 +71,30 @@ static inline F2B_ANYWHERE f2b_rng f2b_rng_new(uint64_t seed, f2b_rng_use use, u
     return r;
 }
 
-/** The 32-bit word at `index` of the stream (pure); the next word (advances r->next). */
-uint32_t f2b_rng_at(const f2b_rng *r, uint64_t index);
+/** The 32-bit word at `index` of the stream (pure). */
+static inline F2B_ANYWHERE uint32_t f2b_rng_at(const f2b_rng *r, uint64_t index)
+{
+    const uint64_t block = index / 4;
+    const uint32_t counter[4] = { (uint32_t)block, (uint32_t)(block >> 32), r->high[0], r->high[1] };
+    uint32_t out[4];
+    f2b_philox(counter, r->key, out);
+    return out[index % 4];
+}
+
+/** Uniform in [0, 1) with 24 bits from a word; standard normal from two (Box-Muller, one value a pair:
+ *  simple, and used for initial values only). */
+static inline F2B_ANYWHERE float f2b_uniform_from(uint32_t word)
+{
+    return (float)(word >> 8) * 5.9604644775390625e-8f;                 /* 2^-24 */
+}
+static inline F2B_ANYWHERE double f2b_normal_from(uint32_t first, uint32_t second)
+{
+    const double u = ((double)first + 1.0) * 2.3283064365386962890625e-10;      /* (0, 1], 2^-32 */
+    const double v = (double)second * 2.3283064365386962890625e-10;
+    return sqrt(-2.0 * log(u)) * cos(6.283185307179586476925 * v);
+}
+
+/** The next word (advances r->next). */
 uint32_t f2b_rng_u32(f2b_rng *r);
 
 /** Next value: uniform in [0, 1) with 24 bits; standard normal; integer in [0, n), n > 0, unbiased. */

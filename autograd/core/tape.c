@@ -131,35 +131,40 @@ static f2b_tensor *own(f2b_tape *tape, f2b_tensor *x)
     return x;
 }
 
-f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape)
-{
-    return own(tape, f2b_tensor_new(tape->device, dtype, ndim, shape, F2B_TAG_ACTIVATIONS));
-}
-
-/* In a rehearsal, a tensor without its data. */
+/* In a rehearsal, memory that is only counted. */
 static void *take(const f2b_tape *tape, size_t bytes, f2b_tag tag)
 {
-    return tape->rule != NULL ? f2b_alloc_counted(bytes, tag) : f2b_alloc(tape->device, bytes, tag);
+    return tape->rule != NULL ? f2b_alloc_counted(tape->device, bytes, tag)
+                              : f2b_alloc(tape->device, bytes, tag);
 }
 
+/* What the work gives back: in a rehearsal a tensor without its data. */
 static f2b_tensor *result(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape)
 {
-    if (tape->rule == NULL) return f2b_tape_tensor(tape, dtype, ndim, shape);
-    f2b_tensor *x = f2b_tensor_borrow(tape->device, dtype, ndim, shape, NULL);
-    if (x == NULL) return NULL;
-    x->data = take(tape, f2b_tensor_bytes(x), F2B_TAG_ACTIVATIONS);
-    x->borrowed = false;
-    if (x->data != NULL) return own(tape, x);
-    f2b_tensor_free(x);
-    return NULL;
+    return own(tape, (tape->rule != NULL ? f2b_tensor_counted : f2b_tensor_new)(
+                         tape->device, dtype, ndim, shape, F2B_TAG_ACTIVATIONS));
+}
+
+f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape)
+{
+    if (tape->device.kind != F2B_CPU) return result(tape, dtype, ndim, shape);
+    return own(tape, f2b_tensor_new(tape->device, dtype, ndim, shape, F2B_TAG_ACTIVATIONS));
 }
 
 f2b_tensor *f2b_tape_tensor_from(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
                                  const void *host)
 {
-    if (tape->rule != NULL) return result(tape, dtype, ndim, shape);
-    f2b_tensor *x = f2b_tape_tensor(tape, dtype, ndim, shape);
-    return x != NULL && f2b_tensor_write(x, host) == F2B_OK ? x : NULL;
+    f2b_tensor *x = result(tape, dtype, ndim, shape);
+    if (x == NULL || tape->rule != NULL) return x;
+    return f2b_tensor_write(x, host) == F2B_OK ? x : NULL;
+}
+
+f2b_tensor *f2b_tape_table(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
+                           const void *host)
+{
+    f2b_tensor *x = f2b_tape_keep(f2b_tape_tensor(tape, dtype, ndim, shape));
+    if (x == NULL || (tape->rule != NULL && tape->device.kind != F2B_CPU)) return x;
+    return f2b_tensor_write(x, host) == F2B_OK ? x : NULL;
 }
 
 f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x)

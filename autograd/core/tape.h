@@ -41,7 +41,8 @@ typedef f2b_space f2b_space_rule(const struct f2b_node *node);
 
 /**
  * A rehearsal: from now on the tape does all it does but the arithmetic. No kernel runs, and what ops
- * return has no data (f2b_alloc_counted): only tensors of f2b_tape_tensor are really there. The
+ * return has no data (f2b_alloc_counted): only tables and f2b_tape_tensor's are really there, and on
+ * the host alone. The
  * allocator's books show what the work would take; `rule` says what no tape can know. Gradients that
  * leaves get have no data either: who rehearses frees them. Before the tape's first op.
  */
@@ -56,6 +57,10 @@ f2b_tensor *f2b_tape_tensor(f2b_tape *tape, f2b_dtype dtype, int ndim, const int
 /** The same with the data copied from host memory. */
 f2b_tensor *f2b_tape_tensor_from(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
                                  const void *host);
+/** The same for what the host makes for ops to read (indices, layouts, keys of rows), kept until the
+ *  tape is reset. In a rehearsal on the host it is really there. */
+f2b_tensor *f2b_tape_table(f2b_tape *tape, f2b_dtype dtype, int ndim, const int64_t *shape,
+                           const void *host);
 
 /** A tensor with x's data (borrowed) that gathers a gradient of its own: graphs are cut here. */
 f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x);

@@ -24,17 +24,26 @@ static f2b_tensor *leaf_new(f2b_device device, f2b_dtype dtype, int ndim, const 
     return t;
 }
 
+static f2b_tensor *with_data(f2b_tensor *t, void *data)
+{
+    t->data = data;
+    if (data != NULL) return t;
+    f2b_tensor_free(t);
+    return NULL;
+}
+
 f2b_tensor *f2b_tensor_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
                            f2b_tag tag)
 {
     f2b_tensor *t = leaf_new(device, dtype, ndim, shape);
-    if (t == NULL) return NULL;
-    t->data = f2b_alloc(device, f2b_tensor_bytes(t), tag);
-    if (t->data == NULL) {
-        f2b_tensor_free(t);
-        return NULL;
-    }
-    return t;
+    return t != NULL ? with_data(t, f2b_alloc(device, f2b_tensor_bytes(t), tag)) : NULL;
+}
+
+f2b_tensor *f2b_tensor_counted(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
+                               f2b_tag tag)
+{
+    f2b_tensor *t = leaf_new(device, dtype, ndim, shape);
+    return t != NULL ? with_data(t, f2b_alloc_counted(device, f2b_tensor_bytes(t), tag)) : NULL;
 }
 
 f2b_tensor *f2b_tensor_borrow(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
@@ -75,6 +84,29 @@ f2b_status f2b_tensor_write(f2b_tensor *x, const void *host)
 {
     F2B_CHECK(x->data != NULL && !x->borrowed);
     return f2b_copy(x->data, x->device, host, F2B_HOST, f2b_tensor_bytes(x));
+}
+
+/* To a device a piece at a time: there is never a second copy of a large tensor. */
+f2b_status f2b_tensor_write_as(f2b_tensor *x, int64_t first, const void *host, f2b_dtype dtype, int64_t n)
+{
+    enum { PIECE = 1 << 20 };
+    const size_t to = f2b_dtype_size(x->dtype), from = f2b_dtype_size(dtype);
+    char *place = (char *)x->data + (size_t)first * to;
+    F2B_CHECK(x->data != NULL && !x->borrowed && first >= 0 && n <= f2b_numel(x) - first);
+    if (x->device.kind == F2B_CPU) {
+        f2b_convert(place, x->dtype, host, dtype, (size_t)n);
+        return F2B_OK;
+    }
+    if (x->dtype == dtype) return f2b_copy(place, x->device, host, F2B_HOST, (size_t)n * to);
+    void *piece = f2b_alloc_host((size_t)(n < PIECE ? n : PIECE) * to, F2B_TAG_SCRATCH);
+    f2b_status status = piece != NULL ? F2B_OK : F2B_ERR_MEMORY;
+    for (int64_t i = 0; i < n && status == F2B_OK; i += PIECE) {
+        const size_t count = (size_t)(n - i < PIECE ? n - i : PIECE);
+        f2b_convert(piece, x->dtype, (const char *)host + (size_t)i * from, dtype, count);
+        status = f2b_copy(place + (size_t)i * to, x->device, piece, F2B_HOST, count * to);
+    }
+    f2b_free(piece);
+    return status;
 }
 
 f2b_status f2b_tensor_read_grad(const f2b_tensor *x, void *host)

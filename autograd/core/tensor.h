@@ -50,6 +50,10 @@ typedef struct f2b_tensor {
 f2b_tensor *f2b_tensor_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
                            f2b_tag tag);
 
+/** The same, its data being no more than counted (f2b_alloc_counted): for rehearsals. */
+f2b_tensor *f2b_tensor_counted(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
+                               f2b_tag tag);
+
 /** A leaf over memory that somebody else owns and keeps alive (a mapped file, a host array). */
 f2b_tensor *f2b_tensor_borrow(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape,
                               const void *data);
@@ -63,7 +67,10 @@ f2b_status f2b_tensor_zero_grad(f2b_tensor *leaf) F2B_MUST_USE;
  *  device. Reading waits for the ops that make x, and reports what they found wrong. */
 f2b_status f2b_tensor_read(const f2b_tensor *x, void *host) F2B_MUST_USE;
 f2b_status f2b_tensor_write(f2b_tensor *x, const void *host) F2B_MUST_USE;
-/** The same for the gradient, which must be there. */
+/** Write n elements of any float type, converted on the way, into x from its element `first` on. */
+f2b_status f2b_tensor_write_as(f2b_tensor *x, int64_t first, const void *host, f2b_dtype dtype,
+                               int64_t n) F2B_MUST_USE;
+/** Reading the gradient, which must be there. */
 f2b_status f2b_tensor_read_grad(const f2b_tensor *x, void *host) F2B_MUST_USE;
 
 int64_t f2b_numel(const f2b_tensor *x);

@@ -194,6 +194,15 @@ void f2b_unpin(f2b_device device, void *block)
     if (f != NULL) f->unpin(block);
 }
 
+f2b_status f2b_widen(f2b_device device, double *dst, const void *src, f2b_dtype dtype)
+{
+    const f2bi_device_functions *f = functions(device.kind);
+    if (f != NULL) return f->widen(device.index, dst, src, dtype);
+    if (device.kind != F2B_CPU) return missing(device);
+    *dst = dtype == F2B_F64 ? *(const double *)src : (double)*(const float *)src;
+    return F2B_OK;
+}
+
 /* ---- Behind f2b_alloc and f2b_free ---- */
 
 void *f2bi_device_alloc(f2b_device device, size_t bytes, f2b_tag tag)

@@ -47,6 +47,9 @@ f2b_status f2b_zero(void *dst, f2b_device device, size_t bytes) F2B_MUST_USE;
 f2b_status f2b_add_into(f2b_device device, f2b_dtype dtype, void *dst, const void *src, int64_t n)
     F2B_MUST_USE;
 
+/** *dst = *src, an element of f32 (f64 too on the host), both on the device. */
+f2b_status f2b_widen(f2b_device device, double *dst, const void *src, f2b_dtype dtype) F2B_MUST_USE;
+
 /** Wait for all work of the device, and report what it found wrong. */
 f2b_status f2b_device_wait(f2b_device device) F2B_MUST_USE;
 

@@ -26,6 +26,7 @@ typedef struct f2bi_device_functions {
     f2b_status (*copy_within)(int index, void *dst, const void *src, size_t bytes);
     f2b_status (*zero)(int index, void *dst, size_t bytes);
     f2b_status (*add_into)(int index, f2b_dtype dtype, void *dst, const void *src, int64_t n);
+    f2b_status (*widen)(int index, double *dst, const void *src, f2b_dtype dtype);
     f2b_status (*wait)(int index);
     /* Moments and what goes with them: device.h. An event is the device's own. */
     f2b_status (*event_new)(int index, void **event);
@@ -46,7 +47,7 @@ void f2bi_device_trim(void);
 
 /* What allocators share: counting, and the sizes that freed blocks are kept in for reuse, eight an
  * octave, so that at most 1/8 is wasted. Rounds up to one and returns its index, -1 beyond all. */
-void f2bi_alloc_account(f2b_tag tag, int64_t bytes);
+void f2bi_alloc_account(f2b_device_kind kind, f2b_tag tag, int64_t bytes);
 enum { F2BI_SIZE_CLASSES = 8 * 48 };
 int f2bi_size_class(size_t *bytes, int smallest_octave);
 #if defined(__SANITIZE_ADDRESS__)

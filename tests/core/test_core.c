@@ -79,19 +79,23 @@ static void a_ledger_counts_apart(void **state)
     f2b_ledger ledger = { 0 };
     assert_null(f2b_ledger_use(&ledger));
     char *real = f2b_alloc_host(1000, F2B_TAG_SCRATCH);
-    char *counted = f2b_alloc_counted((size_t)1 << 50, F2B_TAG_ACTIVATIONS);
+    char *counted = f2b_alloc_counted(F2B_HOST, (size_t)1 << 50, F2B_TAG_ACTIVATIONS);
+    char *there = f2b_alloc_counted((f2b_device){ F2B_CUDA, 0 }, 4096, F2B_TAG_CACHE);
     assert_true(f2b_ledger_use(NULL) == &ledger);
     assert_non_null(real);
     assert_non_null(counted);
     for (int i = 0; i < 64; i++) assert_int_equal(counted[i], 0);
     assert_int_equal(f2b_bytes_in_use(F2B_TAG_COUNT), before);
-    assert_int_equal(ledger.in_use[F2B_TAG_ACTIVATIONS], (int64_t)1 << 50);
-    assert_int_equal(ledger.in_use[F2B_TAG_COUNT], ((int64_t)1 << 50) + 1000);
+    assert_int_equal(ledger.all.in_use[F2B_TAG_ACTIVATIONS], (int64_t)1 << 50);
+    assert_int_equal(ledger.all.in_use[F2B_TAG_COUNT], ((int64_t)1 << 50) + 5096);
+    assert_int_equal(ledger.of[F2B_CUDA].in_use[F2B_TAG_COUNT], 4096);
+    assert_int_equal(ledger.of[F2B_CPU].in_use[F2B_TAG_CACHE], 0);
+    f2b_free(there);
     f2b_free(counted);          /* whoever frees it, and whenever */
     f2b_free(real);
-    assert_int_equal(ledger.in_use[F2B_TAG_COUNT], 0);
-    assert_int_equal(ledger.peak[F2B_TAG_SCRATCH], 1000);
-    assert_null(f2b_alloc_counted(SIZE_MAX, F2B_TAG_SCRATCH));
+    assert_int_equal(ledger.all.in_use[F2B_TAG_COUNT], 0);
+    assert_int_equal(ledger.all.peak[F2B_TAG_SCRATCH], 1000);
+    assert_null(f2b_alloc_counted(F2B_HOST, SIZE_MAX, F2B_TAG_SCRATCH));
     assert_int_equal(f2b_bytes_in_use(F2B_TAG_COUNT), before);
 }
 

@@ -13,9 +13,11 @@
 #include "autograd/core/profile.h"
 #include "autograd/core/rng.h"
 #include "autograd/device/device.h"
+#include "autograd/device/readings.h"
 #include "autograd/ops/adamw/adamw.h"
 #include "autograd/ops/grad_norm/grad_norm.h"
 #include "autograd/ops/mul/mul.h"
+#include "autograd/ops/random_fill/random_fill.h"
 #include "autograd/ops/rows/rows.h"
 #include "autograd/ops/rows_store/rows_store.h"
 #include "tests/emulation/emulation.h"
@@ -64,10 +66,14 @@ static void adamw(void **state)
             f2b_tensor *v = f2b_tensor_new(device, F2B_F32, 1, &n, F2B_TAG_OPTIMIZER);
             assert_int_equal(f2b_zero(m->data, device, f2b_tensor_bytes(m)), F2B_OK);
             assert_int_equal(f2b_zero(v->data, device, f2b_tensor_bytes(v)), F2B_OK);
-            f2b_adamw a = { 1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5, 0 };
+            double *norm = f2b_alloc(device, sizeof *norm, F2B_TAG_SCRATCH);
+            const double four = 4;
+            assert_int_equal(f2b_copy(norm, device, &four, F2B_HOST, sizeof four), F2B_OK);
+            f2b_adamw a = { 1e-2, 0.9, 0.999, 1e-8, 0.1, norm, 2, 0, true, -0.5 };
             for (a.count = 1; a.count <= 3; a.count++)
                 assert_int_equal(f2b_adamw_update(p, m, v, &a), F2B_OK);
             assert_int_equal(f2b_tensor_read(p, got[d]), F2B_OK);
+            f2b_free(norm);
             f2b_tensor_free(p), f2b_tensor_free(m), f2b_tensor_free(v);
         }
         for (int64_t i = 0; i < n; i++)
@@ -75,19 +81,85 @@ static void adamw(void **state)
     }
 }
 
+static double norm_of(f2b_device device, f2b_tensor *const *x, int64_t n, const double *watched,
+                      int64_t n_watched)
+{
+    f2b_readings *r = f2b_readings_new(device);
+    int64_t number;
+    double *place;
+    for (int64_t i = 0; i < n_watched; i++) {
+        assert_int_equal(f2b_readings_place(r, &place, &number), F2B_OK);
+        assert_int_equal(f2b_copy(place, device, &watched[i], F2B_HOST, sizeof *watched), F2B_OK);
+    }
+    assert_int_equal(f2b_readings_place(r, &place, &number), F2B_OK);
+    assert_int_equal(f2b_grad_norm(device, x, n, r->there, n_watched, place), F2B_OK);
+    const f2b_status status = f2b_readings_fetch(r);
+    assert_true(status == F2B_OK || status == F2B_ERR_DATA);
+    const double norm = f2b_readings_at(r, number);
+    f2b_readings_free(r);
+    return norm;
+}
+
 static void grad_norm(void **state)
 {
     (void)state;
+    const double losses[] = { 3, 1e300, INFINITY };
     double norm[2];
     for (int d = 0; d < 2; d++) {
         const f2b_device device = d == 0 ? F2B_HOST : cuda;
         f2b_tensor *all[] = { trained(device, 1, 1), trained(device, 20000, 2), trained(device, 300, 3) };
         f2b_free(all[2]->grad);
         all[2]->grad = NULL;
-        assert_int_equal(f2b_grad_norm(all, 3, &norm[d]), F2B_OK);
+        norm[d] = norm_of(device, all, 3, losses, 2);
+        assert_true(isnan(norm_of(device, all, 3, losses, 3)));
+        assert_true(norm_of(device, all, 0, NULL, 0) == 0);
         for (int i = 0; i < 3; i++) f2b_tensor_free(all[i]);
     }
     assert_true(norm[0] > 70 && fabs(norm[0] - norm[1]) <= 1e-9 * norm[0]);
+}
+
+/* Many numbers of several kinds, and one wait for all of them. */
+static void readings(void **state)
+{
+    (void)state;
+    f2b_readings *r = f2b_readings_new(cuda);
+    const int64_t waits = f2b_emulation_read_counts().waits;
+    for (int i = 0; i < 150; i++) {
+        const float value = (float)i / 8;
+        int64_t number;
+        f2b_tensor *x = leaf(cuda, F2B_F32, 1, SHAPE(1), &value);
+        assert_int_equal(f2b_readings_add(r, x, &number), F2B_OK);
+        assert_int_equal(number, i);
+        f2b_tensor_free(x);
+    }
+    assert_int_equal(f2b_emulation_read_counts().waits, waits);
+    assert_int_equal(f2b_readings_fetch(r), F2B_OK);
+    assert_int_equal(f2b_emulation_read_counts().waits, waits + 1);
+    for (int i = 0; i < 150; i++) assert_true(f2b_readings_at(r, i) == (double)i / 8);
+    f2b_readings_free(r);
+}
+
+/* The same numbers as on the host, but for the last bit of a logarithm or a cosine. */
+static void random_fill(void **state)
+{
+    (void)state;
+    enum { N = 1003 };
+    static const f2b_dtype types[] = { F2B_F32, F2B_BF16, F2B_F16 };
+    const f2b_rng stream = f2b_rng_new(5, F2B_RNG_INIT, 7, 0, 0);
+    for (int kind = 0; kind < 3; kind++)
+        for (int t = 0; t < 3; t++) {
+            const f2b_init init = { (f2b_init_kind)kind, 0.5 };
+            float got[2][N];
+            for (int d = 0; d < 2; d++) {
+                uint8_t bytes[4 * N];
+                f2b_tensor *x = f2b_tensor_new(d == 0 ? F2B_HOST : cuda, types[t], 1, SHAPE(N), F2B_TAG_OTHER);
+                assert_int_equal(f2b_random_fill(x, init, &stream), F2B_OK);
+                assert_int_equal(f2b_tensor_read(x, bytes), F2B_OK);
+                f2b_convert(got[d], F2B_F32, bytes, types[t], N);
+                f2b_tensor_free(x);
+            }
+            assert_memory_equal(got[0], got[1], sizeof got[0]);    /* emulated: the same library */
+        }
 }
 
 /* The last of equal entries wins, in every order of blocks; an entry outside is told by number. */
@@ -281,7 +353,8 @@ static void missing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adamw), cmocka_unit_test(grad_norm), cmocka_unit_test(rows_store),
+        cmocka_unit_test(adamw), cmocka_unit_test(grad_norm), cmocka_unit_test(readings),
+        cmocka_unit_test(random_fill), cmocka_unit_test(rows_store),
         cmocka_unit_test(first_fault), cmocka_unit_test(memory), cmocka_unit_test(copies),
         cmocka_unit_test(copies_beside_work), cmocka_unit_test(profile), cmocka_unit_test(missing),
     };

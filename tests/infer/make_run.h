@@ -25,7 +25,7 @@ static inline void randomise(f2b_model *model, uint64_t seed)
         f2b_tensor *t = model->parameters.items[i].tensor;
         const f2b_parameter_group group = model->parameters.items[i].group;
         if (group == F2B_GROUP_LORA || group == F2B_GROUP_SUMMARY)
-            f2b_init_fill(t, (f2b_init){ F2B_INIT_NORMAL, 0.1 }, seed, t->name);
+            F2B_CHECK(f2b_init_fill(t, (f2b_init){ F2B_INIT_NORMAL, 0.1 }, seed, t->name) == F2B_OK);
         else
             for (int64_t j = 0; j < f2b_numel(t); j++) ((float *)t->data)[j] *= 1.03125f;
     }

@@ -38,7 +38,7 @@ static inline void stir(f2b_model *model, uint64_t seed)
         f2b_tensor *t = model->parameters.items[i].tensor;
         if (model->parameters.items[i].group == F2B_GROUP_LORA ||
             model->parameters.items[i].group == F2B_GROUP_SUMMARY)
-            f2b_init_fill(t, (f2b_init){ F2B_INIT_NORMAL, 0.4 }, seed, t->name);
+            assert_int_equal(f2b_init_fill(t, (f2b_init){ F2B_INIT_NORMAL, 0.4 }, seed, t->name), F2B_OK);
     }
 }
 
@@ -60,7 +60,7 @@ static inline f2b_tensor *random_leaf(int64_t rows, int64_t cols, uint64_t seed)
     f2b_tensor *x = f2b_tensor_new(F2B_HOST, F2B_F32, 2, (int64_t[]){ rows, cols },
                                    F2B_TAG_ACTIVATIONS);
     assert_non_null(x);
-    f2b_init_fill(x, (f2b_init){ F2B_INIT_UNIFORM, 1.0 }, seed, "leaf");
+    assert_int_equal(f2b_init_fill(x, (f2b_init){ F2B_INIT_UNIFORM, 1.0 }, seed, "leaf"), F2B_OK);
     return x;
 }
 

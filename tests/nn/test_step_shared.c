@@ -94,7 +94,7 @@ static void repeat(repeated *r, f2b_step_case *c, bool shared)
 }
 
 /* Gradients of all parameters in a row, and the losses; malloc'd. */
-static double *snapshot(const f2b_step_case *c, int64_t *n)
+static double *snapshot(f2b_step_case *c, int64_t *n)
 {
     static f2b_named_array arrays[F2B_CASE_ARRAYS];
     const int64_t k = f2b_step_case_arrays(c, arrays);

@@ -3,13 +3,14 @@
 
 #include "autograd/ops/adamw/adamw.h"
 
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
 static f2b_adamw settings(int64_t count)
 {
     return (f2b_adamw){ .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-                        .weight_decay = 0.01, .gradient_factor = 1, .count = count };
+                        .weight_decay = 0.01, .count = count };
 }
 
 static void set_grad(f2b_tensor *p, const double *values)
@@ -45,8 +46,8 @@ static void equals_pytorch(void **state)
     f2b_tensor_free(v);
 }
 
-/* A factor of 1/2 on doubled gradients changes nothing; the gradients themselves stay. */
-static void the_factor_scales_gradients(void **state)
+/* Clipping doubled gradients to half their norm changes nothing; the gradients themselves stay. */
+static void gradients_are_clipped(void **state)
 {
     (void)state;
     const double once[] = { 0.1, -0.2, 3, 0 }, twice[] = { 0.2, -0.4, 6, 0 };
@@ -56,12 +57,44 @@ static void the_factor_scales_gradients(void **state)
             x[i][k] = f2b_check_leaf(F2B_F32, 1, four, k ? zeros : start, true);
         set_grad(x[i][0], i == 0 ? once : twice);
         f2b_adamw s = settings(1);
-        s.gradient_factor = i == 0 ? 1 : 0.5;
+        const double norm = 2;
+        s.norm = &norm, s.max_norm = i == 0 ? 3 : 1 + 5e-7;
         assert_int_equal(f2b_adamw_update(x[i][0], x[i][1], x[i][2], &s), F2B_OK);
     }
     f2b_check_grad_near(x[1][0], twice, 4, 1e-7);
     for (int k = 0; k < 3; k++) assert_memory_equal(x[0][k]->data, x[1][k]->data, 16);
     for (int i = 0; i < 6; i++) f2b_tensor_free(x[i / 3][i % 3]);
+}
+
+static void bad_norms_change_nothing(void **state)
+{
+    (void)state;
+    const double grads[] = { 0.1, -0.2, 3, 0 }, bad[] = { NAN, INFINITY };
+    f2b_tensor *x[3];
+    for (int k = 0; k < 3; k++) x[k] = f2b_check_leaf(F2B_F32, 1, four, start, true);
+    set_grad(x[0], grads);
+    for (int i = 0; i < 2; i++) {
+        f2b_adamw s = settings(1);
+        s.norm = &bad[i], s.max_norm = 1;
+        assert_int_equal(f2b_adamw_update(x[0], x[1], x[2], &s), F2B_OK);
+        for (int k = 0; k < 3; k++) f2b_check_near(x[k], start, 4, 0);
+    }
+    for (int k = 0; k < 3; k++) f2b_tensor_free(x[k]);
+}
+
+static void a_bound_holds(void **state)
+{
+    (void)state;
+    const double grads[] = { 5, 5, -5, -5 };
+    f2b_tensor *x[3];
+    for (int k = 0; k < 3; k++) x[k] = f2b_check_leaf(F2B_F32, 1, four, k ? zeros : start, true);
+    set_grad(x[0], grads);
+    f2b_adamw s = settings(1);
+    s.bounded = true, s.least = 0.75;
+    assert_int_equal(f2b_adamw_update(x[0], x[1], x[2], &s), F2B_OK);
+    const float *p = x[0]->data;
+    assert_true(p[0] > 0.75f && p[1] == 0.75f && p[2] == 0.75f && p[3] > 3);
+    for (int k = 0; k < 3; k++) f2b_tensor_free(x[k]);
 }
 
 static void threads_do_not_matter(void **state)
@@ -114,5 +147,6 @@ static void errors(void **state)
 }
 
 F2B_CHECK_MAIN("adamw", cmocka_unit_test(equals_pytorch),
-               cmocka_unit_test(the_factor_scales_gradients),
+               cmocka_unit_test(gradients_are_clipped), cmocka_unit_test(bad_norms_change_nothing),
+               cmocka_unit_test(a_bound_holds),
                cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(errors))

@@ -17,7 +17,11 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
                  f2b_tensor **out)
 {
     (void)dtype;
-    return (out[0] = f2b_dropout_apply(tape, in[0], context)) != NULL;
+    f2b_dropout d = *(const f2b_dropout *)context;
+    f2b_tensor *t = f2b_tape_table(tape, F2B_U8, 1, (int64_t[]){ sizeof keys }, keys);
+    if (t == NULL) return 0;
+    d.row_keys = t->data;
+    return (out[0] = f2b_dropout_apply(tape, in[0], &d)) != NULL;
 }
 
 #define X(...) F2B_ROWS(F2B_CHECK_ACTIVATION, -1, 1, 2, __VA_ARGS__)

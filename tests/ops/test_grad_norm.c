@@ -22,9 +22,9 @@ static void values(void **state)
     f2b_tensor *a = with_grad(F2B_F32, 9, 2), *b = with_grad(F2B_F64, 20000, 0.5);
     f2b_tensor *none = f2b_check_leaf(F2B_F32, 1, (int64_t[]){ 1 }, (double[]){ 7 }, true);
     double norm;
-    assert_int_equal(f2b_grad_norm((f2b_tensor *[]){ a, none, b }, 3, &norm), F2B_OK);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, (f2b_tensor *[]){ a, none, b }, 3, NULL, 0, &norm), F2B_OK);
     assert_true(fabs(norm - sqrt(9 * 4 + 20000 * 0.25)) < 1e-11);
-    assert_int_equal(f2b_grad_norm(NULL, 0, &norm), F2B_OK);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, NULL, 0, NULL, 0, &norm), F2B_OK);
     assert_true(norm == 0);
     assert_true(fabs(f2b_clip_factor(4, 1) - 0.25) < 1e-6);
     assert_true(f2b_clip_factor(4, 1) == 1 / (4 + 1e-6));
@@ -42,7 +42,7 @@ static void threads_do_not_matter(void **state)
     double norm[3];
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        assert_int_equal(f2b_grad_norm(&x, 1, &norm[threads - 1]), F2B_OK);
+        assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, NULL, 0, &norm[threads - 1]), F2B_OK);
     }
     assert_true(norm[0] == norm[1] && norm[0] == norm[2]);
     f2b_tensor_free(x);
@@ -52,14 +52,19 @@ static void bad_numbers_show(void **state)
 {
     (void)state;
     f2b_tensor *x = with_grad(F2B_F32, 50, 1e30);
+    const double losses[] = { 0.5, NAN, 2 };
     double norm;
-    assert_int_equal(f2b_grad_norm(&x, 1, &norm), F2B_OK);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, losses, 1, &norm), F2B_OK);
+    assert_true(isfinite(norm));
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, losses, 3, &norm), F2B_OK);
+    assert_true(isnan(norm));           /* a number that is watched */
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, NULL, 0, &norm), F2B_OK);
     assert_true(isfinite(norm));        /* the squares overflow f32, not f64 */
     ((float *)x->grad)[33] = INFINITY;
-    assert_int_equal(f2b_grad_norm(&x, 1, &norm), F2B_OK);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, NULL, 0, &norm), F2B_OK);
     assert_true(isinf(norm));
     ((float *)x->grad)[34] = NAN;
-    assert_int_equal(f2b_grad_norm(&x, 1, &norm), F2B_OK);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, NULL, 0, &norm), F2B_OK);
     assert_true(isnan(norm));
     f2b_tensor_free(x);
 }
@@ -69,7 +74,7 @@ static void errors(void **state)
     (void)state;
     f2b_tensor *x = with_grad(F2B_BF16, 2, 1);
     double norm;
-    assert_int_equal(f2b_grad_norm(&x, 1, &norm), F2B_ERR_DTYPE);
+    assert_int_equal(f2b_grad_norm(F2B_HOST, &x, 1, NULL, 0, &norm), F2B_ERR_DTYPE);
     f2b_check_error(NULL, F2B_ERR_DTYPE, "[2] bf16");
     f2b_tensor_free(x);
 }

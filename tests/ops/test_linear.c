@@ -28,7 +28,9 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
         if (s->bias) p[i].bias = in[at++];
         if (s->lora) p[i].lora_a = in[at++], p[i].lora_b = in[at++];
     }
-    const f2b_dropout d = { s->dropout, 7, 3, 5, row_keys };
+    f2b_tensor *keys = f2b_tape_table(tape, F2B_U8, 1, (int64_t[]){ sizeof row_keys }, row_keys);
+    if (keys == NULL) return 0;
+    const f2b_dropout d = { s->dropout, 7, 3, 5, keys->data };
     return f2b_linear_group(tape, in[0], p, s->n, 0.5, s->dropout > 0 ? &d : NULL, out) == F2B_OK
            ? s->n : 0;
 }

@@ -98,8 +98,9 @@ static void run(f2b_device device, f2b_dtype rows, f2b_dtype stored, bool lora, 
                 result *got)
 {
     static const uint64_t row_keys[ROWS] = { 3, 1, 4, 1, 5, 9, 2, 6 };
-    const f2b_dropout dropout = { 0.25f, 7, 3, 5, row_keys };
     f2b_tape *tape = f2b_tape_new(device);
+    const f2b_tensor *keys = f2b_tape_table(tape, F2B_U8, 1, (int64_t[]){ sizeof row_keys }, row_keys);
+    const f2b_dropout dropout = { 0.25f, 7, 3, 5, keys->data };
     f2b_projection p[PROJECTIONS] = { { 0 } };
     f2b_tensor *y[PROJECTIONS], *x = of_tape(tape, rows, n->rows, IN, n->x);
     x->requires_grad = true;

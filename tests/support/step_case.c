@@ -88,9 +88,19 @@ static void read_initial(const char *path, json_t *root, f2b_model *model)
             fprintf(stderr, "step case: no parameter like %s\n", t->name);
             exit(1);
         }
-        memcpy(p->tensor->data, t->data, (size_t)t->bytes);
+        MUST(f2b_tensor_write(p->tensor, t->data) == F2B_OK);
     }
     f2b_safetensors_close(file);
+}
+
+/* Adapters start as nothing, which would hide what is wrong behind them. */
+static void draw_initial(f2b_model *model)
+{
+    for (int64_t i = 0; i < model->parameters.n; i++) {
+        const f2b_parameter *p = &model->parameters.items[i];
+        if (p->group != F2B_GROUP_LORA && p->group != F2B_GROUP_SUMMARY) continue;
+        MUST(f2b_init_fill(p->tensor, (f2b_init){ F2B_INIT_NORMAL, 0.2 }, 11, p->tensor->name) == F2B_OK);
+    }
 }
 
 /* ---- The step ---- */
@@ -98,23 +108,34 @@ static void read_initial(const char *path, json_t *root, f2b_model *model)
 f2b_step_case *f2b_step_case_open(const char *model, const char *config, const char *batch,
                                   int64_t rows)
 {
+    const f2b_case_setting plain = { .device = F2B_HOST };
+    return f2b_step_case_open_as(model, config, batch, rows, &plain);
+}
+
+f2b_step_case *f2b_step_case_open_as(const char *model, const char *config, const char *batch,
+                                     int64_t rows, const f2b_case_setting *setting)
+{
+    enum { OWN = 5, MOST = 16 };
     char override[4200];
     snprintf(override, sizeof override, "model.path=%s", model);
-    const char *overrides[] = { override, "data.conversations=[{path: none.json}]",
-                                "data.captions=[{path: none.tsv}]", "train.steps=1", "run.dir=none" };
+    const char *overrides[MOST] = { override, "data.conversations=[{path: none.json}]",
+                                    "data.captions=[{path: none.tsv}]", "train.steps=1", "run.dir=none" };
+    MUST(setting->n_overrides <= MOST - OWN);
+    for (int i = 0; i < setting->n_overrides; i++) overrides[OWN + i] = setting->overrides[i];
     f2b_step_case *c = calloc(1, sizeof *c);
-    c->config = f2b_config_load(config, overrides, 5);
+    c->config = f2b_config_load(config, overrides, OWN + setting->n_overrides);
     MUST(c->config != NULL);
     c->folder = f2b_model_folder_open(c->config->model.path, c->config->model.vision_path);
     MUST(c->folder != NULL);
-    c->model = f2b_model_setup(c->config, c->folder, F2B_HOST, NULL);
+    c->model = f2b_model_setup(c->config, c->folder, setting->device, NULL);
     MUST(c->model != NULL);
     json_t *root = json_load_file(batch, 0, NULL);
     MUST(root != NULL);
     const int64_t S = c->model->config.vision.image_size;
     c->pixels = beside(batch, json_string_value(json_object_get(root, "pixels")));
     read_batch(c->pixels, root, 3 * S * S, &c->batch);
-    read_initial(batch, root, c->model);
+    if (setting->drawn) draw_initial(c->model);
+    else read_initial(batch, root, c->model);
     json_decref(root);
     const f2b_config *cfg = c->config;
     c->input = (f2b_step_input){
@@ -152,22 +173,29 @@ void f2b_step_case_close(f2b_step_case *c)
     f2b_model_free(c->model);
     f2b_model_folder_close(c->folder);
     f2b_config_free(c->config);
+    free(c->gradients);
     free(c);
 }
 
-int64_t f2b_step_case_arrays(const f2b_step_case *c, f2b_named_array *arrays)
+int64_t f2b_step_case_arrays(f2b_step_case *c, f2b_named_array *arrays)
 {
     static float losses[2];
-    int64_t n = 0;
+    const f2b_parameters *p = &c->model->parameters;
+    int64_t n = 0, count = 0, at = 0;
     losses[0] = (float)c->result.loss_ar, losses[1] = (float)c->result.loss_disc;
     if (c->input.autoregressive) arrays[n++] = (f2b_named_array){ "loss_ar", F2B_F32, 1, { 1 }, &losses[0] };
     if (c->input.contrastive) arrays[n++] = (f2b_named_array){ "loss_disc", F2B_F32, 1, { 1 }, &losses[1] };
-    for (int64_t i = 0; i < c->model->parameters.n; i++) {
-        const f2b_tensor *t = c->model->parameters.items[i].tensor;
+    for (int64_t i = 0; i < p->n; i++) count += f2b_numel(p->items[i].tensor);
+    free(c->gradients);
+    c->gradients = malloc((size_t)count * sizeof *c->gradients);
+    for (int64_t i = 0; i < p->n; i++) {
+        const f2b_tensor *t = p->items[i].tensor;
         if (t->grad == NULL) continue;
-        MUST(n < F2B_CASE_ARRAYS);
-        arrays[n] = (f2b_named_array){ t->name, t->dtype, t->ndim, { 0 }, t->grad };
+        MUST(n < F2B_CASE_ARRAYS && t->dtype == F2B_F32);
+        MUST(f2b_tensor_read_grad(t, c->gradients + at) == F2B_OK);
+        arrays[n] = (f2b_named_array){ t->name, t->dtype, t->ndim, { 0 }, c->gradients + at };
         memcpy(arrays[n++].shape, t->shape, sizeof t->shape);
+        at += f2b_numel(t);
     }
     return n;
 }

@@ -28,15 +28,28 @@ typedef struct f2b_step_case {
     f2b_case_batch batch;
     f2b_step_input input;
     f2b_step_result result;
+    float *gradients;           /* of all parameters, as f2b_step_case_arrays read them */
 } f2b_step_case;
 
 /** Open everything; `rows` is the micro-batch's. */
 f2b_step_case *f2b_step_case_open(const char *model, const char *config, const char *batch,
                                   int64_t rows);
+
+/** The same on a device, with other settings (f2b_config_load's overrides); then, where `drawn`, not
+ *  with the case's initial values but with random ones, all adapters among them. */
+typedef struct f2b_case_setting {
+    f2b_device device;
+    const char *const *overrides;
+    int n_overrides;
+    bool drawn;
+} f2b_case_setting;
+f2b_step_case *f2b_step_case_open_as(const char *model, const char *config, const char *batch,
+                                     int64_t rows, const f2b_case_setting *setting);
 void f2b_step_case_run(f2b_step_case *c);
 void f2b_step_case_close(f2b_step_case *c);
 
-/** Losses and gradients as the oracle names them: [F2B_CASE_ARRAYS] at most; their number. */
-int64_t f2b_step_case_arrays(const f2b_step_case *c, f2b_named_array *arrays);
+/** Losses and gradients as the oracle names them: [F2B_CASE_ARRAYS] at most; their number. What they
+ *  point to is the case's, until the next call. */
+int64_t f2b_step_case_arrays(f2b_step_case *c, f2b_named_array *arrays);
 
 #endif

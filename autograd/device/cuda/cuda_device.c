@@ -175,11 +175,18 @@ f2b_status f2bi_cuda_add_into(int index, f2b_dtype dtype, void *dst, const void 
     return f2b_fail(F2B_ERR_UNSUPPORTED, "cuda:%d: nothing adds %s", index, f2b_dtype_name(dtype));
 }
 
+f2b_status f2bi_cuda_widen(int index, double *dst, const void *src, f2b_dtype dtype)
+{
+    F2B_TRY(f2bi_cuda_select(index));
+    F2B_CHECK(dtype == F2B_F32);
+    return f2bi_cuda_widen_f32(index, dst, src);
+}
+
 const f2bi_device_functions f2bi_cuda_functions = {
     .open = f2bi_cuda_open, .describe = describe, .takes_fp8 = takes_fp8, .alloc = f2bi_cuda_alloc,
     .free_block = f2bi_cuda_free, .trim = f2bi_cuda_trim, .copy_in = f2bi_cuda_copy_in,
     .copy_out = f2bi_cuda_copy_out, .copy_within = f2bi_cuda_copy_within, .zero = f2bi_cuda_zero,
-    .add_into = f2bi_cuda_add_into, .wait = f2bi_cuda_wait,
+    .add_into = f2bi_cuda_add_into, .widen = f2bi_cuda_widen, .wait = f2bi_cuda_wait,
     .event_new = f2bi_cuda_event_new, .event_free = f2bi_cuda_event_free,
     .event_set = f2bi_cuda_event_set, .event_passed = f2bi_cuda_event_passed,
     .event_wait = f2bi_cuda_event_wait, .event_seconds = f2bi_cuda_event_seconds,

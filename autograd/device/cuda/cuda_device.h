@@ -89,6 +89,8 @@ bool f2bi_cuda_event_passed(void *event);
 f2b_status f2bi_cuda_event_wait(int index, void *event);
 f2b_status f2bi_cuda_event_seconds(int index, void *from, void *to, double *seconds);
 f2b_status f2bi_cuda_add_into(int index, f2b_dtype dtype, void *dst, const void *src, int64_t n);
+f2b_status f2bi_cuda_widen(int index, double *dst, const void *src, f2b_dtype dtype);
+f2b_status f2bi_cuda_widen_f32(int index, double *dst, const void *src);
 f2b_status f2bi_add_into_cuda_f32(int index, void *dst, const void *src, int64_t n);
 f2b_status f2bi_add_into_cuda_bf16(int index, void *dst, const void *src, int64_t n);
 

@@ -109,7 +109,7 @@ void *f2bi_cuda_alloc(int index, size_t bytes, f2b_tag tag)
     block *b = bytes <= SIZE_MAX / 2 ? take(index, bytes, tag, &error) : NULL;
     pthread_mutex_unlock(&lock);
     if (b == NULL) return memory_error(index, bytes, tag, error);
-    f2bi_alloc_account(tag, (int64_t)bytes);
+    f2bi_alloc_account(F2B_CUDA, tag, (int64_t)bytes);
     return b->data;
 }
 
@@ -137,6 +137,6 @@ bool f2bi_cuda_free(void *data)
         free(b);
     }
     pthread_mutex_unlock(&lock);
-    f2bi_alloc_account(tag, -bytes);
+    f2bi_alloc_account(F2B_CUDA, tag, -bytes);
     return true;
 }

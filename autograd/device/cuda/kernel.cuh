@@ -183,4 +183,7 @@ F2BI_ON_DEVICE void f2bi_report(f2bi_fault fault, int64_t where)
     (void)atomicMin(fault.word, fault.base | (unsigned long long)where);
 }
 
+/** Whether work before this kernel has reported anything that the host has not heard of yet. */
+F2BI_ON_DEVICE bool f2bi_any_fault(f2bi_fault fault) { return *fault.word != ~0ull; }
+
 #endif

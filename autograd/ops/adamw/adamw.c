@@ -38,13 +38,13 @@ f2b_status f2b_adamw_update(f2b_tensor *parameter, f2b_tensor *m, f2b_tensor *v,
     F2B_TRY(check(parameter, m, v, s));
     const double t = (double)s->count;
     const f2bi_adamw_terms terms = {
-        .gradient_factor = (float)s->gradient_factor,
         .beta1 = (float)s->beta1, .beta2 = (float)s->beta2,
         .one_minus_beta1 = (float)(1 - s->beta1), .one_minus_beta2 = (float)(1 - s->beta2),
         .keep = (float)(1 - s->learning_rate * s->weight_decay),
         .step = (float)(s->learning_rate / (1 - pow(s->beta1, t))),
         .root_correction = (float)sqrt(1 - pow(s->beta2, t)),
-        .eps = (float)s->eps,
+        .eps = (float)s->eps, .least = s->bounded ? (float)s->least : -INFINITY,
+        .norm = s->norm, .max_norm = s->max_norm,
     };
     return updates[parameter->device.kind](parameter->device.index, parameter->data,
                                            parameter->grad, m->data, v->data, f2b_numel(parameter),

@@ -5,12 +5,17 @@
 
 typedef struct f2b_adamw {
     double learning_rate, beta1, beta2, eps, weight_decay;
-    double gradient_factor; /* gradients are multiplied by this first (clipping); 1 leaves them */
+    const double *norm;         /* of all gradients, on the parameter's device (f2b_grad_norm): they are
+                                 * clipped to max_norm (0: not), and where it is not finite nothing is
+                                 * changed. NULL: gradients as they are */
+    double max_norm;
     int64_t count;              /* updates of this tensor, this one included: 1, 2, ... */
+    bool bounded;               /* the parameter is kept at `least` or above */
+    double least;
 } f2b_adamw;
 
 /**
- * One AdamW update in place, with decoupled decay. With g = gradient_factor * grad, t = count:
+ * One AdamW update in place, with decoupled decay. With g = clip factor * grad, t = count:
  *     p -= lr * decay * p
  *     m  = beta1 m + (1 - beta1) g          v = beta2 v + (1 - beta2) g^2
  *     p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)

@@ -9,17 +9,19 @@ static __global__ void update(real *p, const real *grad, real *m, real *v, int64
                               f2bi_adamw_terms t)
 {
     const int64_t first = f2bi_first();
-    if (first >= n) return;
+    float factor;
+    if (first >= n || !f2bi_adamw_factor(&t, &factor)) return;
     real vp[WIDE], g[WIDE], vm[WIDE], vv[WIDE];
     f2bi_read(vp, p, first, n);
     f2bi_read(g, grad, first, n);
     f2bi_read(vm, m, first, n);
     f2bi_read(vv, v, first, n);
     for (int i = 0; i < WIDE; i++) {
-        g[i] *= t.gradient_factor;
+        g[i] *= factor;
         vm[i] = t.beta1 * vm[i] + t.one_minus_beta1 * g[i];
         vv[i] = t.beta2 * vv[i] + t.one_minus_beta2 * g[i] * g[i];
         vp[i] = vp[i] * t.keep - t.step * vm[i] / (sqrtf(vv[i]) / t.root_correction + t.eps);
+        vp[i] = vp[i] < t.least ? t.least : vp[i];
     }
     f2bi_write(p, first, n, vp);
     f2bi_write(m, first, n, vm);

@@ -13,7 +13,7 @@ typedef struct f2b_dropout {
     float p;                        /* 0 <= p < 1; 0 is the identity */
     uint64_t seed, step;
     uint32_t place;                 /* where in the model: no two dropouts of a step share one */
-    const uint64_t *row_keys;       /* one a row; borrowed until backward has run */
+    const uint64_t *row_keys;       /* one a row, on the device of x; borrowed until backward has run */
 } f2b_dropout;
 
 /**

@@ -9,7 +9,6 @@
 
 #include "autograd/core/rng.h"
 #include "autograd/device/cuda/kernel.cuh"
-#include "autograd/device/device.h"
 #include "autograd/ops/dropout/dropout.h"
 
 /* out[r,c] = in[r,c] * factor(r,c), or += where not fresh; in and out may be the same. */
@@ -40,17 +39,9 @@ static inline f2b_status f2bi_drop_rows(const f2b_node *n, const f2b_dropout *d,
                                         const T *in, int64_t rows, int64_t D)
 {
     if (rows * D == 0) return F2B_OK;
-    const f2b_device device = f2b_tape_device(n->tape);
-    const size_t bytes = (size_t)rows * sizeof *d->row_keys;
-    uint64_t *keys = (uint64_t *)f2bi_scratch(n, bytes);
-    if (keys == NULL) return F2B_ERR_MEMORY;
-    const f2b_device host = { F2B_CPU, 0 };
-    const f2b_status status = f2b_copy(keys, device, d->row_keys, host, bytes);
-    if (status == F2B_OK)
-        F2B_LAUNCH(f2bi_drop, (unsigned)rows, F2BI_BLOCK, 0, f2bi_stream(n), out, fresh, in, keys,
-                   d->seed, d->step, d->place, d->p, D);
-    f2b_free(keys);
-    return status;
+    F2B_LAUNCH(f2bi_drop, (unsigned)rows, F2BI_BLOCK, 0, f2bi_stream(n), out, fresh, in, d->row_keys,
+               d->seed, d->step, d->place, d->p, D);
+    return F2B_OK;
 }
 
 #endif

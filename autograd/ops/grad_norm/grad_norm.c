@@ -1,4 +1,4 @@
-/* The norm of all gradients: partial sums by device, added in order here. */
+/* The norm of all gradients: partial sums of chunks, then their sum in order. */
 #include "autograd/ops/grad_norm/grad_norm.h"
 
 #include <math.h>
@@ -31,7 +31,7 @@ static f2b_status check(const f2b_tensor *x, f2b_device device)
     return F2B_OK;
 }
 
-/* The chunks of all tensors, one after another; the host reads them once. */
+/* The chunks of all tensors, one after another. */
 static f2b_status gather(f2b_tensor *const *tensors, int64_t n, double *sums)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -43,32 +43,33 @@ static f2b_status gather(f2b_tensor *const *tensors, int64_t n, double *sums)
     return F2B_OK;
 }
 
-f2b_status f2b_grad_norm(f2b_tensor *const *tensors, int64_t n, double *norm)
+static f2b_status finish(f2b_device device, const double *sums, int64_t chunks,
+                         const double *watched, int64_t n_watched, double *norm)
 {
-    int64_t chunks = 0;
-    for (int64_t i = 0; i < n; i++) {
-        F2B_TRY(check(tensors[i], tensors[0]->device));
-        if (tensors[i]->grad != NULL) chunks += chunks_of(tensors[i]);
-    }
-    *norm = 0;
-    if (chunks == 0) return F2B_OK;
-    const f2b_device device = tensors[0]->device;
-    const size_t bytes = (size_t)chunks * sizeof(double);
-    double *host = f2b_alloc_host(bytes, F2B_TAG_SCRATCH);
-    double *sums = device.kind == F2B_CPU ? host : f2b_alloc(device, bytes, F2B_TAG_SCRATCH);
-    f2b_status status = host != NULL && sums != NULL ? F2B_OK : F2B_ERR_MEMORY;
-    if (status == F2B_OK) status = gather(tensors, n, sums);
-    if (status == F2B_OK && sums != host) status = f2b_copy(host, F2B_HOST, sums, device, bytes);
+    if (device.kind != F2B_CPU)
+        return f2bi_grad_norm_finish_cuda(device.index, sums, chunks, watched, n_watched, norm);
     double total = 0;
-    for (int64_t c = 0; c < chunks && status == F2B_OK; c++) total += host[c];
-    if (sums != host) f2b_free(sums);
-    f2b_free(host);
+    for (int64_t c = 0; c < chunks; c++) total += sums[c];
     *norm = sqrt(total);
-    return status;
+    for (int64_t i = 0; i < n_watched; i++)
+        if (!isfinite(watched[i])) *norm = NAN;
+    return F2B_OK;
 }
 
-double f2b_clip_factor(double norm, double max_norm)
+f2b_status f2b_grad_norm(f2b_device device, f2b_tensor *const *tensors, int64_t n,
+                         const double *watched, int64_t n_watched, double *norm)
 {
-    const double factor = max_norm / (norm + 1e-6);
-    return max_norm == 0 || factor > 1 ? 1 : factor;
+    int64_t chunks = 0;
+    if (kernels[device.kind][F2B_F32] == NULL)
+        return f2b_fail(F2B_ERR_UNSUPPORTED, "grad_norm has no kernel on %s", f2b_device_name(device));
+    for (int64_t i = 0; i < n; i++) {
+        F2B_TRY(check(tensors[i], device));
+        if (tensors[i]->grad != NULL) chunks += chunks_of(tensors[i]);
+    }
+    double *sums = f2b_alloc(device, (size_t)chunks * sizeof *sums, F2B_TAG_SCRATCH);
+    if (sums == NULL) return F2B_ERR_MEMORY;
+    f2b_status status = gather(tensors, n, sums);
+    if (status == F2B_OK) status = finish(device, sums, chunks, watched, n_watched, norm);
+    f2b_free(sums);
+    return status;
 }
