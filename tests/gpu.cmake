@@ -3,7 +3,7 @@
 # GPU; in a build with CUDA for real ones too, in bin/ and tests/.
 file(GLOB gpu_programs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/gpu/*.c)
 file(GLOB gpu_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/ops/test_*.c
-     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_matmul.c)
+     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_matmul.c ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_tensor_core.c)
 
 # Every op's test with its main named as its file: gpu_tests.c is the main of them all.
 add_library(f2b_gpu_tests INTERFACE)
@@ -25,14 +25,18 @@ file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/gpu_tests.h CONTENT "${proto
 # What is in the bundle looks for shared libraries in the bundle first, theirs too.
 set(F2B_BESIDE "LINKER:--disable-new-dtags,-rpath,$ORIGIN/../lib")
 
-# f2b_for_device(PREFIX LIBRARY FOLDER PROGRAM...): the programs of tests/gpu/, and cli's of these
-# names, linked with LIBRARY, as targets PREFIX<name> in FOLDER/{tests,bin}.
-function(f2b_for_device prefix library folder)
+# f2b_for_device(PREFIX LIBRARY MATRICES FOLDER PROGRAM...): the programs of tests/gpu/, and cli's of
+# these names, linked with LIBRARY (and gpu_tests with tests/cuda/matrices.cu, compiled as MATRICES), as
+# targets PREFIX<name> in FOLDER/{tests,bin}.
+function(f2b_for_device prefix library matrices folder)
   foreach(source ${gpu_programs})
     get_filename_component(name ${source} NAME_WE)
     add_executable(${prefix}${name} ${source})
     target_link_libraries(${prefix}${name} PRIVATE f2b_cli f2b_test_support ${library}
                           $<$<STREQUAL:${name},gpu_tests>:f2b_gpu_tests>)
+    if(name STREQUAL gpu_tests)
+      target_sources(${prefix}${name} PRIVATE $<TARGET_OBJECTS:${matrices}>)
+    endif()
     target_link_options(${prefix}${name} PRIVATE ${F2B_BESIDE})
     set_target_properties(${prefix}${name} PROPERTIES OUTPUT_NAME ${name}
                           RUNTIME_OUTPUT_DIRECTORY ${folder}/tests)
@@ -46,9 +50,9 @@ function(f2b_for_device prefix library folder)
   endforeach()
 endfunction()
 
-f2b_for_device(emulated_ f2b_emulated_cuda ${CMAKE_BINARY_DIR}/emulated train)
+f2b_for_device(emulated_ f2b_emulated_cuda f2b_emulated_matrices ${CMAKE_BINARY_DIR}/emulated train)
 if(F2B_CUDA)
-  f2b_for_device("" f2b_cuda ${CMAKE_BINARY_DIR})       # cli's programs are there already
+  f2b_for_device("" f2b_cuda f2b_cuda_matrices ${CMAKE_BINARY_DIR})       # cli's programs are there already
   foreach(test ${gpu_tests})
     get_filename_component(name ${test} NAME_WE)
     add_test(NAME gpu/${name} COMMAND gpu_tests ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -28,7 +28,15 @@ cudaError_t f2b_emu_check_launch(const f2b_emu_launch *launch);
 /** Fill shared memory with NaN before a block. */
 void f2b_emu_poison_shared(void);
 
+/** A piece of dynamic shared memory, on the boundary of its size; the number of the thread that runs. */
+char *f2b_emu_shared_at(unsigned address, size_t bytes, const char *file, int line);
+int f2b_emu_thread(void);
+/** A thread has ended: it must have waited for its asynchronous copies. */
+void f2b_emu_copies_end(int thread);
+
 /** Says what the program did wrong on stderr, and aborts. */
 __attribute__((noreturn, format(printf, 1, 2))) void f2b_emu_fault(const char *format, ...);
+/** From the answer of an exchange: where it is, of which kernel, and what. */
+__attribute__((noreturn, format(printf, 1, 2))) void f2b_emu_fault_here(const char *format, ...);
 
 #endif

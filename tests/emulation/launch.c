@@ -2,6 +2,8 @@
  * Runs kernels: block after block, in each block every thread up to its next barrier or warp
  * exchange, in the order that the test asked for.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,9 +20,9 @@ typedef struct thread {
     thread_state state;
     const char *file;               /* where it waits */
     int line;
-    int kind, source;               /* of the exchange */
+    f2b_emu_answer *answer;         /* of the exchange: what it is, who takes part, what this lane gives */
     unsigned mask;
-    uint64_t value;
+    void *lane;
 } thread;
 
 f2b_emu_index threadIdx, blockIdx, f2b_emu_block_dim, f2b_emu_grid_dim;
@@ -71,6 +73,16 @@ static int64_t element(const sequence *s, int64_t i) { return (s->first + i * s-
 
 void *f2b_emu_shared(void) { return dynamic_shared; }
 
+char *f2b_emu_shared_at(unsigned address, size_t bytes, const char *file, int line)
+{
+    if (address % bytes != 0 || address + bytes > running->shared)
+        f2b_emu_fault("%s:%d: %s: %zu bytes at %u of shared memory, of which there are %zu", file, line,
+                      running->name, bytes, address, running->shared);
+    return (char *)dynamic_shared + address;
+}
+
+int f2b_emu_thread(void) { return at; }
+
 static void thread_main(void) { running->body(running_arguments); }
 
 static void wait_as(thread_state state, const char *file, int line)
@@ -83,37 +95,24 @@ static void wait_as(thread_state state, const char *file, int line)
 void f2b_emu_barrier(const char *file, int line) { wait_as(AT_BARRIER, file, line); }
 
 /* The last of the mask's lanes to come answers for all. */
-static void complete_exchange(int first, unsigned mask, int kind)
+static void complete_exchange(int first, unsigned mask, f2b_emu_answer *answer)
 {
-    uint64_t value[WARP] = { 0 }, ballot = 0;
-    for (int lane = 0; lane < WARP; lane++) {
-        if (!(mask >> lane & 1)) continue;
-        value[lane] = threads[first + lane].value;
-        ballot |= (value[lane] & 1) << lane;
-    }
-    for (int lane = 0; lane < WARP; lane++) {
-        if (!(mask >> lane & 1)) continue;
-        thread *t = &threads[first + lane];
-        if (kind == F2B_EMU_BALLOT) t->value = ballot;
-        if (kind == F2B_EMU_SHUFFLE) {
-            if (t->source < 0 || t->source >= WARP || !(mask >> t->source & 1))
-                f2b_emu_fault("%s:%d: %s: lane %d reads lane %d, which takes no part", t->file,
-                              t->line, running->name, lane, t->source);
-            t->value = value[t->source];
-        }
-        t->state = READY;
-    }
+    void *lanes[WARP] = { 0 };
+    for (int l = 0; l < WARP; l++)
+        if (mask >> l & 1) lanes[l] = threads[first + l].lane;
+    answer(lanes);
+    for (int l = 0; l < WARP; l++)
+        if (mask >> l & 1) threads[first + l].state = READY;
 }
 
-uint64_t f2b_emu_exchange(int kind, unsigned mask, uint64_t value, int source, const char *file,
-                          int line)
+void f2b_emu_collective(f2b_emu_answer *answer, unsigned mask, void *data, const char *file, int line)
 {
     const int first = at / WARP * WARP, lane = at % WARP;
     thread *me = &threads[at];
     if (!(mask >> lane & 1))
         f2b_emu_fault("%s:%d: %s: lane %d calls with a mask that lacks it", file, line,
                       running->name, lane);
-    me->kind = kind, me->mask = mask, me->value = value, me->source = source;
+    me->answer = answer, me->mask = mask, me->lane = data;
     me->state = AT_EXCHANGE, me->file = file, me->line = line;
     for (int l = 0; l < WARP; l++) {
         if (!(mask >> l & 1)) continue;
@@ -121,14 +120,63 @@ uint64_t f2b_emu_exchange(int kind, unsigned mask, uint64_t value, int source, c
         if (t == NULL || t->state == FINISHED)
             f2b_emu_fault("%s:%d: %s: the mask names lane %d, which is not there", file, line,
                           running->name, l);
-        if (t->state != AT_EXCHANGE || t->mask != mask || t->kind != kind || t->line != line
+        if (t->state != AT_EXCHANGE || t->mask != mask || t->answer != answer || t->line != line
             || strcmp(t->file, file) != 0) {
             f2b_fiber_yield();
-            return threads[first + lane].value;
+            return;
         }
     }
-    complete_exchange(first, mask, kind);
-    return threads[first + lane].value;
+    complete_exchange(first, mask, answer);
+}
+
+void f2b_emu_fault_here(const char *format, ...)
+{
+    char text[256];
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    f2b_emu_fault("%s:%d: %s: %s", threads[at].file, threads[at].line, running->name, text);
+}
+
+/* ---- Exchanges of a word ---- */
+
+typedef struct word { uint64_t value; int source; } word;
+
+static void shuffle(void *const lanes[])
+{
+    uint64_t value[WARP] = { 0 };
+    for (int l = 0; l < WARP; l++)
+        if (lanes[l] != NULL) value[l] = ((const word *)lanes[l])->value;
+    for (int l = 0; l < WARP; l++) {
+        word *w = lanes[l];
+        if (w == NULL) continue;
+        if (w->source < 0 || w->source >= WARP || lanes[w->source] == NULL)
+            f2b_emu_fault_here("lane %d reads lane %d, which takes no part", l, w->source);
+        w->value = value[w->source];
+    }
+}
+
+static void ballot(void *const lanes[])
+{
+    uint64_t votes = 0;
+    for (int l = 0; l < WARP; l++)
+        if (lanes[l] != NULL) votes |= (((const word *)lanes[l])->value & 1) << l;
+    for (int l = 0; l < WARP; l++)
+        if (lanes[l] != NULL) ((word *)lanes[l])->value = votes;
+}
+
+static void only_wait(void *const lanes[]) { (void)lanes; }
+
+uint64_t f2b_emu_exchange(int kind, unsigned mask, uint64_t value, int source, const char *file,
+                          int line)
+{
+    static f2b_emu_answer *const answers[] = {
+        [F2B_EMU_SHUFFLE] = shuffle, [F2B_EMU_BALLOT] = ballot, [F2B_EMU_SYNC] = only_wait
+    };
+    word w = { value, source };
+    f2b_emu_collective(answers[kind], mask, &w, file, line);
+    return w.value;
 }
 
 /* ---- The scheduler ---- */
@@ -179,6 +227,7 @@ static void run_block(void)
             set_thread(t);
             moved = true;
             if (f2b_fiber_resume(threads[t].fiber)) continue;
+            f2b_emu_copies_end(t);
             threads[t].state = FINISHED;
             left--;
         }

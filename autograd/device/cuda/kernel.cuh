@@ -37,7 +37,7 @@ typedef float real;
 #define F2B_LAUNCH(kernel, grid, block, shared, stream, ...)                                      \
     kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
 #define F2BI_DYNAMIC_SHARED(type, name)                                                           \
-    extern __shared__ __align__(128) unsigned char f2bi_dynamic_shared[];                         \
+    extern __shared__ __align__(256) unsigned char f2bi_dynamic_shared[];                         \
     type *name = (type *)f2bi_dynamic_shared
 #else
 #define F2B_LAUNCH F2B_EMU_LAUNCH

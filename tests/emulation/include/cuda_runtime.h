@@ -95,11 +95,16 @@ extern f2b_emu_index threadIdx, blockIdx;
 void f2b_emu_barrier(const char *file, int line);
 uint64_t f2b_emu_exchange(int kind, unsigned mask, uint64_t value, int lane, const char *file,
                           int line);
+/* The lanes of a warp meet; the last to come answers for all. lanes[l] is what lane l brought, and
+ * where it finds the answer; NULL where the mask lacks it. */
+typedef void f2b_emu_answer(void *const lanes[]);
+void f2b_emu_collective(f2b_emu_answer *answer, unsigned mask, void *lane, const char *file, int line);
 void *f2b_emu_shared(void);
 enum { F2B_EMU_SHUFFLE, F2B_EMU_BALLOT, F2B_EMU_SYNC };
 
 #ifdef __cplusplus
 }
 #include "kernel_language.h"
+#include "tensor_core_emulated.h"
 #endif
 #endif
