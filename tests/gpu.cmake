@@ -34,7 +34,7 @@ function(f2b_for_device prefix library matrices folder)
     add_executable(${prefix}${name} ${source})
     target_link_libraries(${prefix}${name} PRIVATE f2b_cli f2b_test_support ${library}
                           $<$<STREQUAL:${name},gpu_tests>:f2b_gpu_tests>)
-    if(name STREQUAL gpu_tests)
+    if(name STREQUAL "gpu_tests")
       target_sources(${prefix}${name} PRIVATE $<TARGET_OBJECTS:${matrices}>)
     endif()
     target_link_options(${prefix}${name} PRIVATE ${F2B_BESIDE})

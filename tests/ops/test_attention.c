@@ -2,6 +2,7 @@
 #include "tests/support/check_op.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/device/device.h"
@@ -58,6 +59,44 @@ static const f2b_check_case cases[] = {
     { "last rows over a cache", build, &cached, 3, { Q(3, 10), Q(16, 10), Q(16, 10) }, 0, 0, 0 },
 };
 
+/* ---- Heads for tensor cores: more than a tile of rows and of keys, and their odd ends ---- */
+
+static int32_t causal_145[145], full_66[66], causal_17_63[80], few_rows[3 + 1];
+
+static const setup one_64 = { 64, 1, I32(0, 1), I32(0), I32(1), I32(1) };
+static const setup long_64 = { 64, 1, I32(0, 145), I32(0), I32(145), causal_145 };
+static const setup both_ways_64 = { 64, 2, I32(0, 65, 66), I32(0, 65), I32(65, 1), full_66 };
+static const setup grouped_128 = { 128, 3, I32(0, 17, 17, 80), I32(0, 17, 17), I32(17, 0, 63), causal_17_63 };
+/* Rows fewer than keys, of slots of 80: some that see all, one that sees one, and a sequence of one. */
+static const setup rows_128 = { 128, 2, I32(0, 3, 4), I32(0, 80), I32(72, 65), few_rows };
+
+static const f2b_check_case tensor_cases[] = {
+    { "heads of 64: one row", build, &one_64, 3, { Q(1, 64), Q(1, 64), Q(1, 64) }, 0, 0, 0 },
+    { "heads of 64: three tiles of keys, causal", build, &long_64, 3,
+      { Q(145, 64), Q(145, 64), Q(145, 64) }, 0, 0, 3e-2 },
+    { "heads of 64: both ways, two heads", build, &both_ways_64, 3,
+      { Q(66, 128), Q(66, 128), Q(66, 128) }, 0, 0, 0 },
+    { "heads of 128: grouped, an empty sequence", build, &grouped_128, 3,
+      { Q(80, 256), Q(80, 128), Q(80, 128) }, 0, 0, 3e-2 },
+    { "heads of 128: last rows over a cache", build, &rows_128, 3,
+      { Q(4, 128), Q(160, 128), Q(160, 128) }, 0, 0, 0 },
+};
+
+static void on_tensor_cores(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 145; i++) causal_145[i] = i + 1;
+    for (int i = 0; i < 66; i++) full_66[i] = i < 65 ? 65 : 1;
+    for (int i = 0; i < 80; i++) causal_17_63[i] = i < 17 ? i + 1 : i - 16;
+    memcpy(few_rows, I32(72, 1, 70, 65), sizeof few_rows);
+    const char *const who[] = { "", "plain" };
+    for (int i = 0; i < 2; i++) {
+        setenv("F2B_CUDA_ATTENTION", who[i], 1);
+        f2b_check_ops(tensor_cases, sizeof tensor_cases / sizeof *tensor_cases);
+    }
+    unsetenv("F2B_CUDA_ATTENTION");
+}
+
 static void all_cases(void **state)
 {
     (void)state;
@@ -91,15 +130,110 @@ static void hand_value(void **state)
     f2b_tensor_free(q), f2b_tensor_free(k), f2b_tensor_free(v);
 }
 
+/* ---- A row's bits are its own ---- */
+
+static const f2b_device on_cuda = { F2B_CUDA, 0 };
+static bool no_cuda(void)
+{
+    if (f2b_device_built(F2B_CUDA) && f2b_device_open(on_cuda) == F2B_OK) return false;
+    print_message("[   CUDA   ] there is no CUDA device here\n");
+    return true;
+}
+
+enum { ROWS = 80, LAST = 3, BEFORE = 21, WIDTH = 128 };
+static f2b_bf16 numbers[4][(BEFORE + ROWS) * WIDTH];        /* q, k, v, the gradient that comes in */
+
+typedef struct outcome {
+    f2b_bf16 o[ROWS * WIDTH], dq[ROWS * WIDTH], dk[ROWS * WIDTH], dv[ROWS * WIDTH];
+} outcome;
+
+/* One sequence of ROWS keys, its rows' numbers always the same, for its last `queries` rows: behind
+ * another sequence of `before` rows or by itself. What comes out for those rows and the keys. */
+static void run_behind(int before, int queries, outcome *out)
+{
+    f2b_tape *tape = f2b_tape_new(on_cuda);
+    const int64_t q_shape[] = { before + queries, WIDTH }, k_shape[] = { before + ROWS, WIDTH };
+    int32_t limit[BEFORE + ROWS];
+    for (int i = 0; i < before; i++) limit[i] = i + 1;
+    for (int i = 0; i < queries; i++) limit[before + i] = ROWS - queries + i + 1;
+    const int other = before > 0, first = BEFORE - before + ROWS - queries;     /* the first query */
+    const f2b_attention_layout layout = {
+        other ? ints(tape, I32(0, before, before + queries), 3) : ints(tape, I32(0, queries), 2),
+        other ? ints(tape, I32(0, before), 2) : ints(tape, I32(0), 1),
+        other ? ints(tape, I32(before, ROWS), 2) : ints(tape, I32(ROWS), 1),
+        ints(tape, limit, before + queries),
+    };
+    f2b_tensor *in[3];
+    for (int i = 0; i < 3; i++) {
+        const int64_t *shape = i == 0 ? q_shape : k_shape;
+        in[i] = f2b_tensor_new(on_cuda, F2B_BF16, 2, shape, F2B_TAG_OTHER);
+        assert_int_equal(f2b_tensor_write(in[i], numbers[i] + (i == 0 ? first : BEFORE - before) * WIDTH),
+                         F2B_OK);
+        in[i]->requires_grad = true;
+    }
+    f2b_tensor *o = f2b_attention(tape, in[0], in[1], in[2], &layout, 64, 0.125);
+    assert_non_null(o);
+    const size_t q_bytes = (size_t)queries * WIDTH * sizeof(f2b_bf16), k_bytes = sizeof out->dk;
+    const size_t at = (size_t)before * WIDTH;
+    assert_int_equal(f2b_copy(out->o, F2B_HOST, (f2b_bf16 *)o->data + at, on_cuda, q_bytes), F2B_OK);
+    assert_int_equal(f2b_tape_seed_from(tape, o, numbers[3] + first * WIDTH), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    assert_int_equal(f2b_copy(out->dq, F2B_HOST, (f2b_bf16 *)in[0]->grad + at, on_cuda, q_bytes), F2B_OK);
+    assert_int_equal(f2b_copy(out->dk, F2B_HOST, (f2b_bf16 *)in[1]->grad + at, on_cuda, k_bytes), F2B_OK);
+    assert_int_equal(f2b_copy(out->dv, F2B_HOST, (f2b_bf16 *)in[2]->grad + at, on_cuda, k_bytes), F2B_OK);
+    f2b_tape_free(tape);
+    for (int i = 0; i < 3; i++) f2b_tensor_free(in[i]);
+}
+
+static void rows_keep_their_bits(void **state)
+{
+    (void)state;
+    if (no_cuda()) return;
+    for (int i = 0; i < 4; i++)
+        for (int e = 0; e < (BEFORE + ROWS) * WIDTH; e++)
+            numbers[i][e] = f2b_f32_to_bf16((float)((e * 7919 + i * 104729) % 1009) / 504.5f - 1);
+    static outcome alone, behind, last;
+    run_behind(0, ROWS, &alone);
+    run_behind(BEFORE, ROWS, &behind);
+    assert_memory_equal(&alone, &behind, sizeof alone);
+    run_behind(0, LAST, &last);             /* as generation has them: the last rows by themselves */
+    const size_t from = (ROWS - LAST) * WIDTH, bytes = LAST * WIDTH * sizeof(f2b_bf16);
+    assert_memory_equal(last.o, alone.o + from, bytes);
+    assert_memory_equal(last.dq, alone.dq + from, bytes);
+}
+
+/* Who computes can be said; what can't be had is an error. */
+static void families(void **state)
+{
+    (void)state;
+    if (no_cuda()) return;
+    f2b_tape *tape = f2b_tape_new(on_cuda);
+    const int64_t shape[] = { 1, 64 };
+    const f2b_attention_layout layout = { ints(tape, I32(0, 1), 2), ints(tape, I32(0), 1),
+                                          ints(tape, I32(1), 1), ints(tape, I32(1), 1) };
+    static const char zeros[64 * 4];
+    f2b_tensor *f32 = f2b_tape_keep(f2b_tape_tensor_from(tape, F2B_F32, 2, shape, zeros));
+    f2b_tensor *bf16 = f2b_tape_keep(f2b_tape_tensor_from(tape, F2B_BF16, 2, shape, zeros));
+    setenv("F2B_CUDA_ATTENTION", "fast", 1);
+    f2b_check_error(f2b_attention(tape, bf16, bf16, bf16, &layout, 64, 1), F2B_ERR_USAGE,
+                    "\"fast\" is no family of kernels; there are plain and tensor");
+    setenv("F2B_CUDA_ATTENTION", "tensor", 1);
+    assert_non_null(f2b_attention(tape, bf16, bf16, bf16, &layout, 64, 1));
+    f2b_check_error(f2b_attention(tape, f32, f32, f32, &layout, 64, 1), F2B_ERR_UNSUPPORTED, "for f32");
+    f2b_check_error(f2b_attention(tape, bf16, bf16, bf16, &layout, 32, 1), F2B_ERR_UNSUPPORTED, "width");
+    f2b_check_error(f2b_attention(tape, bf16, bf16, bf16, &layout, 64, -1), F2B_ERR_UNSUPPORTED, "scale");
+    unsetenv("F2B_CUDA_ATTENTION");
+    assert_non_null(f2b_attention(tape, bf16, bf16, bf16, &layout, 64, -1));
+    assert_int_equal(f2b_device_wait(on_cuda), F2B_OK);
+    f2b_tape_free(tape);
+}
+
 /* A layout that is wrong on the device, where only the kernels see it: named at the next wait. */
 static void wrong_layout_on_cuda(void **state)
 {
     (void)state;
-    const f2b_device cuda = { F2B_CUDA, 0 };
-    if (!f2b_device_built(F2B_CUDA) || f2b_device_open(cuda) != F2B_OK) {
-        print_message("[   CUDA   ] there is no CUDA device here\n");
-        return;
-    }
+    const f2b_device cuda = on_cuda;
+    if (no_cuda()) return;
     const int32_t *const wrong[][4] = {         /* q_start, k_start, k_count, limit */
         { I32(0, 2), I32(0), I32(2), I32(1, 3) }, { I32(0, 2), I32(1), I32(2), I32(1, 2) },
         { I32(0, 1), I32(0), I32(2), I32(1, 2) }, { I32(0, 9), I32(0), I32(2), I32(1, 2) },
@@ -129,7 +263,10 @@ static void wrong_layout_on_cuda(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(hand_value),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(on_tensor_cores),
+                                        cmocka_unit_test(hand_value),
+                                        cmocka_unit_test(rows_keep_their_bits),
+                                        cmocka_unit_test(families),
                                         cmocka_unit_test(wrong_layout_on_cuda) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
