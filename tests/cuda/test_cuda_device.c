@@ -250,6 +250,37 @@ static void copies(void **state)
     f2b_free(a), f2b_free(b), f2b_free(from), f2b_free(to);
 }
 
+/* The images of three micro-batches, each larger than any slot, are on their way before the device has
+ * begun with the first; what was staged is used again when it has. */
+static void uploads_do_not_wait(void **state)
+{
+    (void)state;
+    enum { BATCHES = 3 };
+    const size_t bytes = (size_t)8 * 3 * 336 * 336 * sizeof(float);
+    float *host = f2b_alloc_host(bytes, F2B_TAG_IMAGES), got;
+    void *there[BATCHES];
+    for (int i = 0; i < BATCHES; i++) assert_non_null(there[i] = f2b_alloc(cuda, bytes, F2B_TAG_IMAGES));
+    int64_t pinned = 0;
+    for (int step = 0; step < 4; step++) {
+        const f2b_emulation_counts before = f2b_emulation_read_counts();
+        for (int i = 0; i < BATCHES; i++) {
+            for (size_t k = 0; k < bytes / sizeof *host; k++) host[k] = (float)(step * 10 + i);
+            assert_int_equal(f2b_copy(there[i], cuda, host, F2B_HOST, bytes), F2B_OK);
+        }
+        const f2b_emulation_counts after = f2b_emulation_read_counts();
+        assert_int_equal(after.waits, before.waits);
+        if (step > 1) assert_int_equal(after.host_mallocs, pinned);     /* a step begins within a slot */
+        pinned = after.host_mallocs;
+        for (int i = 0; i < BATCHES; i++) {
+            const char *last = (const char *)there[i] + bytes - sizeof got;
+            assert_int_equal(f2b_copy(&got, F2B_HOST, last, cuda, sizeof got), F2B_OK);
+            assert_true(got == (float)(step * 10 + i));
+        }
+    }
+    f2b_free(host);
+    for (int i = 0; i < BATCHES; i++) f2b_free(there[i]);
+}
+
 /* Copies to the host beside work: they have what was there when they were asked for, once a moment set
  * after them has passed, and nothing waits before. */
 static void copies_beside_work(void **state)
@@ -356,7 +387,7 @@ int main(void)
         cmocka_unit_test(adamw), cmocka_unit_test(grad_norm), cmocka_unit_test(readings),
         cmocka_unit_test(random_fill), cmocka_unit_test(rows_store),
         cmocka_unit_test(first_fault), cmocka_unit_test(memory), cmocka_unit_test(copies),
-        cmocka_unit_test(copies_beside_work), cmocka_unit_test(profile), cmocka_unit_test(missing),
+        cmocka_unit_test(uploads_do_not_wait), cmocka_unit_test(copies_beside_work), cmocka_unit_test(profile), cmocka_unit_test(missing),
     };
     return cmocka_run_group_tests_name("cuda_device", tests, NULL, NULL);
 }

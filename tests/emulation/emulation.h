@@ -30,9 +30,10 @@ void f2b_emulation_set_capability(int capability);
 /** cuBLASLt finds an algorithm for scales a row and then refuses to run it, as it does on some devices. */
 void f2b_emulation_refuse_late(int on);
 
-/** What the program did so far, to hold it to "nothing in steady state". */
+/** What the program did so far, to hold it to "nothing in steady state". With F2B_EMULATED_WORK=none
+ *  in the environment no work is done, and these are said on stderr at the end (docs/cuda.md). */
 typedef struct f2b_emulation_counts {
-    int64_t launches, mallocs, frees, host_mallocs, waits;
+    int64_t launches, copies, fills, mallocs, frees, host_mallocs, waits;
     int64_t pinned;             /* blocks that are now registered */
     int64_t heuristics;         /* times that cuBLASLt was asked for an algorithm */
     size_t bytes;               /* of device memory now allocated */

@@ -10,6 +10,12 @@
 extern f2b_emulation_counts f2b_emu_counts;
 extern int f2b_emu_devices, f2b_emu_capability;
 
+/** F2B_EMULATED_WORK=none in the environment: what a stream is asked for is counted and left undone, and
+ *  nothing is watched, so that what is left is the program's own work. Only copies and fills of a few
+ *  numbers are done, at once; what kernels should have written is zero. */
+bool f2b_emu_idle(void);
+enum { F2B_EMU_FEW_BYTES = 4096 };
+
 /** Device memory is out of reach but between these two; they nest. */
 void f2b_emu_unlock(void);
 void f2b_emu_lock(void);
