@@ -8,6 +8,8 @@
 #define F2B_AUTOGRAD_DEVICE_CUDA_FP8_CUH
 
 #include <cuda_fp8.h>
+#include <float.h>
+#include <math.h>
 
 #include "autograd/device/cuda/operand.cuh"
 
@@ -19,10 +21,18 @@ static inline bool f2bi_fp8_is_multiplied(const f2b_tensor *weight)
 
 /* ---- Rows ---- */
 
-/* The factor of numbers up to `most`, as core/quant_fp8.c has it. Infinity and NaN in a row become NaN. */
+/* The factor that takes numbers up to `most` to e4m3, and the one that takes them back, as
+ * core/quant_fp8.c has them; both 0 below any use. What is not finite counts as infinity: it becomes NaN,
+ * and so does the scale. */
+F2BI_ON_DEVICE real f2bi_fp8_size(real x) { return fabsf(x) <= FLT_MAX ? fabsf(x) : INFINITY; }
 F2BI_ON_DEVICE real f2bi_fp8_inverse(real most)
 {
     return most >= F2B_FP8_LEAST ? F2B_E4M3_MAX / most : 0;
+}
+F2BI_ON_DEVICE real f2bi_fp8_scale(real most)
+{
+    if (most > FLT_MAX) return NAN;
+    return most >= F2B_FP8_LEAST ? most / F2B_E4M3_MAX : 0;
 }
 
 /* Packs of WIDE elements that a thread holds, so that a row is read once. */
@@ -30,23 +40,24 @@ enum { F2BI_HELD = 32 / WIDE, F2BI_HELD_THREADS = F2B_FP8_LONGEST / 32 };
 
 typedef struct __align__(WIDE) f2bi_codes { __nv_fp8x2_storage_t v[WIDE / 2]; } f2bi_codes;
 
-/* A block a row. D is a multiple of 16, codes are aligned to 16. */
+/* A block a row of x [rows, D], of any float type. D is a multiple of 16, codes are aligned to 16. */
 static __global__ void __launch_bounds__(F2BI_HELD_THREADS)
-f2bi_fp8_from_rows(unsigned char *codes, float *scales, const T *x, int64_t D)
+f2bi_fp8_from_rows(unsigned char *codes, float *scales, const void *x, f2b_dtype type, int64_t D)
 {
     const int64_t row = blockIdx.x;
+    const char *from = (const char *)x + row * D * (type == F2B_F32 ? 4 : 2);
     real v[F2BI_HELD][WIDE], most = 0;
 #pragma unroll
     for (int p = 0; p < F2BI_HELD; p++) {
         const int64_t first = ((int64_t)p * blockDim.x + threadIdx.x) * WIDE;
         if (first < D) {
-            f2bi_read(v[p], x + row * D, first, D);
-            for (int i = 0; i < WIDE; i++) most = fmaxf(most, fabsf(v[p][i]));
+            f2bi_read_as(v[p], from, type, first, D);
+            for (int i = 0; i < WIDE; i++) most = fmaxf(most, f2bi_fp8_size(v[p][i]));
         }
     }
     most = f2bi_block_most(most);
     const real inverse = f2bi_fp8_inverse(most);
-    if (threadIdx.x == 0) scales[row] = inverse > 0 ? most / F2B_E4M3_MAX : 0;
+    if (threadIdx.x == 0) scales[row] = f2bi_fp8_scale(most);
 #pragma unroll
     for (int p = 0; p < F2BI_HELD; p++) {
         const int64_t first = ((int64_t)p * blockDim.x + threadIdx.x) * WIDE;
@@ -58,6 +69,13 @@ f2bi_fp8_from_rows(unsigned char *codes, float *scales, const T *x, int64_t D)
             *(f2bi_codes *)(codes + row * D + first) = c;
         }
     }
+}
+
+static inline void f2bi_fp8_launch(cudaStream_t stream, unsigned char *codes, float *scales,
+                                   const void *x, f2b_dtype type, int64_t rows, int64_t D)
+{
+    const unsigned threads = (unsigned)((D + 32 * F2BI_WARP - 1) / (32 * F2BI_WARP)) * F2BI_WARP;
+    F2B_LAUNCH(f2bi_fp8_from_rows, (unsigned)rows, threads, 0, stream, codes, scales, x, type, D);
 }
 
 /** Rows as e4m3, in one block of scratch; free codes after the product. */
@@ -72,9 +90,7 @@ static inline f2b_status f2bi_fp8_rows_of(const f2b_node *n, const T *x, int64_t
     rows->codes = (unsigned char *)f2bi_scratch(n, (size_t)(M * D) + (size_t)M * sizeof(float));
     if (rows->codes == NULL) return F2B_ERR_MEMORY;
     rows->scales = (float *)(rows->codes + M * D);      /* D is a multiple of 16 */
-    const unsigned threads = (unsigned)((D + 32 * F2BI_WARP - 1) / (32 * F2BI_WARP)) * F2BI_WARP;
-    F2B_LAUNCH(f2bi_fp8_from_rows, (unsigned)M, threads, 0, f2bi_stream(n), rows->codes, rows->scales,
-               x, D);
+    f2bi_fp8_launch(f2bi_stream(n), rows->codes, rows->scales, x, F2B_KERNEL_DTYPE, M, D);
     return F2B_OK;
 }
 

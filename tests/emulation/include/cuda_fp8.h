@@ -2,6 +2,8 @@
 #ifndef F2B_TESTS_EMULATION_CUDA_FP8_H
 #define F2B_TESTS_EMULATION_CUDA_FP8_H
 
+#include <cuda_runtime.h>
+
 #include "autograd/core/e4m3.h"
 
 typedef unsigned char __nv_fp8_storage_t;
