@@ -96,7 +96,7 @@ f2b_model *f2b_model_new(const f2b_model_options *o)
     m->train_vision = o->train_vision && !o->frozen;
     m->weights = (f2b_weight_builder){ .file = o->file, .device = o->device, .storage = o->storage,
                                 .master = o->compute == F2B_F64 ? F2B_F64 : F2B_F32,
-                                .seed = o->seed, .parameters = &m->parameters };
+                                .fp8 = o->fp8, .seed = o->seed, .parameters = &m->parameters };
     if (build(m, o) != F2B_OK) {
         f2b_model_free(m);
         return NULL;

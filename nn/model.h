@@ -18,6 +18,7 @@ typedef struct f2b_model_options {
     f2b_device device;
     f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 */
     f2b_dtype compute;                  /* of activations: f32, bf16 (f64 in tests) */
+    bool fp8;                           /* frozen matrices as fp8 where it takes them (nn/weights.h) */
     uint64_t seed;                      /* of everything drawn */
     bool train_projector, train_vision;
     bool frozen;                        /* for use, not training: adapters load, nothing else trains */

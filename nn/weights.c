@@ -3,6 +3,7 @@
 
 #include "autograd/core/quant.h"
 #include "autograd/core/rng.h"
+#include "autograd/ops/fp8_weight/fp8_weight.h"
 
 f2b_status f2b_init_fill(f2b_tensor *x, f2b_init init, uint64_t seed, const char *name)
 {
@@ -83,13 +84,27 @@ static f2b_status fill_quantised(f2b_tensor *t, const char *name, f2b_init init,
     return status;
 }
 
+/* The same on the device that t is on: what comes from a file goes there as the file has it. */
+static f2b_status fill_fp8(f2b_tensor *t, const char *name, f2b_init init, uint64_t seed,
+                           const void *data, f2b_dtype dtype)
+{
+    f2b_tensor *src = f2b_tensor_new(t->device, data != NULL ? dtype : F2B_F32, t->ndim, t->shape,
+                                     F2B_TAG_SCRATCH);
+    if (src == NULL) return f2b_last_status();
+    f2b_status status = data != NULL ? f2b_tensor_write(src, data) : f2b_init_fill(src, init, seed, name);
+    if (status == F2B_OK) status = f2b_fp8_weight(t, src);
+    f2b_tensor_free(src);
+    return status;
+}
+
 static f2b_status fill(f2b_tensor *t, const char *name, f2b_init init, uint64_t seed,
                        const void *data, f2b_dtype dtype)
 {
     if (!f2b_dtype_is_quantised(t->dtype))
         return data != NULL ? f2b_tensor_write_as(t, 0, data, dtype, f2b_numel(t))
                             : f2b_init_fill(t, init, seed, name);
-    const f2b_status status = fill_quantised(t, name, init, seed, data, dtype);
+    const f2b_status status = t->dtype == F2B_FP8 ? fill_fp8(t, name, init, seed, data, dtype)
+                                                  : fill_quantised(t, name, init, seed, data, dtype);
     if (status != F2B_ERR_NUMBERS) return status;
     return f2b_fail(F2B_ERR_FORMAT, "%s cannot be stored as %s: a row of the file has an infinite "
                     "element or one that is no number", name, f2b_dtype_name(t->dtype));
@@ -123,7 +138,16 @@ f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, c
 f2b_tensor *f2b_weights_matrix(f2b_weight_builder *w, const char *name, int64_t out, int64_t in,
                                f2b_init init, bool trained, f2b_parameter_group group)
 {
-    return get(w, name, 2, (int64_t[]){ out, in }, init, trained, group, w->storage);
+    const bool fp8 = w->fp8 && !trained, takes = fp8 && f2b_fp8_takes(out, in);
+    f2b_tensor *t = get(w, name, 2, (int64_t[]){ out, in }, init, trained, group,
+                        takes ? F2B_FP8 : w->storage);
+    if (t == NULL || !fp8) return t;
+    if (takes) {
+        w->n_fp8++;
+    } else if (w->n_not_fp8++ == 0) {
+        w->first_not_fp8 = t;
+    }
+    return t;
 }
 
 f2b_tensor *f2b_weights_new(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,

@@ -27,11 +27,14 @@ typedef struct f2b_weight_builder {
     f2b_device device;
     f2b_dtype storage;                  /* of frozen tensors: f32, bf16, f16 (f64 in tests); int8 and
                                          * nf4 of matrices of products, all else being bf16 then */
+    bool fp8;                           /* frozen matrices of products that fp8 takes are that instead */
     f2b_dtype master;                   /* of trained tensors: f32 (f64 in tests) */
     uint64_t seed;
     f2b_parameters *parameters;         /* trained tensors are added here */
     f2b_tensor **frozen;                /* owned list of the others, named */
     int64_t n_frozen, capacity;
+    int64_t n_fp8, n_not_fp8;           /* with fp8: matrices that are, and those it cannot take */
+    const f2b_tensor *first_not_fp8;
 } f2b_weight_builder;
 
 /**
@@ -41,7 +44,7 @@ typedef struct f2b_weight_builder {
 f2b_tensor *f2b_weights_get(f2b_weight_builder *w, const char *name, int ndim, const int64_t *shape,
                             f2b_init init, bool trained, f2b_parameter_group group);
 
-/** As above for the matrix [out, in] of a linear layer, which may be stored as int8 or nf4. */
+/** As above for the matrix [out, in] of a linear layer, which may be stored as int8, nf4 or fp8. */
 f2b_tensor *f2b_weights_matrix(f2b_weight_builder *w, const char *name, int64_t out, int64_t in,
                                f2b_init init, bool trained, f2b_parameter_group group);
 

@@ -25,7 +25,9 @@ typedef enum f2b_summary_init {
 typedef enum f2b_loss { F2B_LOSS_BOTH, F2B_LOSS_AUTOREGRESSIVE, F2B_LOSS_CONTRASTIVE } f2b_loss;
 typedef enum f2b_bad_records { F2B_BAD_RECORDS_SKIP, F2B_BAD_RECORDS_ERROR } f2b_bad_records;
 typedef enum f2b_lr_scheduler { F2B_LR_COSINE, F2B_LR_LINEAR, F2B_LR_CONSTANT } f2b_lr_scheduler;
-typedef enum f2b_precision { F2B_PRECISION_BF16, F2B_PRECISION_F32 } f2b_precision;
+typedef enum f2b_precision {
+    F2B_PRECISION_BF16, F2B_PRECISION_F32, F2B_PRECISION_FP8
+} f2b_precision;
 typedef enum f2b_checkpointing {
     F2B_CHECKPOINTING_AUTO, F2B_CHECKPOINTING_NONE, F2B_CHECKPOINTING_LAYER
 } f2b_checkpointing;

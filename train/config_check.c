@@ -85,6 +85,17 @@ void f2bi_config_drop_loss(f2b_config *c)
     if (c->data.conversations.n == 0 && captions) c->method.loss = F2B_LOSS_CONTRASTIVE;
 }
 
+/* fp8 is a storage of its own: there is nothing to decode int8 or nf4 into. */
+static f2b_status check_precision(const f2b_config *c, const f2bi_place *places)
+{
+    const bool small = c->model.weights == F2B_WEIGHTS_INT8 || c->model.weights == F2B_WEIGHTS_NF4;
+    if (c->train.precision != F2B_PRECISION_FP8 || !small) return F2B_OK;
+    return f2bi_config_fail(blame(places, "train.precision", "model.weights"),
+                            "train.precision: fp8 stores the frozen matrices as 8-bit floats, and "
+                            "model.weights the rest: set model.weights: bf16, or train.precision: bf16 "
+                            "with weights that are smaller still");
+}
+
 /* What is trained changes from step to step: nothing of it can be kept. */
 static f2b_status check_cache(const f2b_config *c, const f2bi_place *places)
 {
@@ -118,6 +129,7 @@ f2b_status f2bi_config_check(const f2b_config *config, const f2bi_place *places)
 {
     F2B_TRY(check_sources(config, places));
     F2B_TRY(check_method(config, places));
+    F2B_TRY(check_precision(config, places));
     F2B_TRY(check_cache(config, places));
     return check_data(config, places);
 }

@@ -171,9 +171,12 @@ const f2bi_field f2bi_fields[] = {
     { "train.max_grad_norm", F2BI_NUMBER, AT(train.max_grad_norm), "1.0", .min = 0, .max = BIG,
       .help = "The gradients of a step are scaled down to this norm, taken over all of them; 0 is "
               "off." },
-    { "train.precision", F2BI_CHOICE, AT(train.precision), "bf16", "bf16|f32",
+    { "train.precision", F2BI_CHOICE, AT(train.precision), "bf16", "bf16|f32|fp8",
       .help = "Type of the activations. Sums, norms, losses, and what is trained, are f32 either "
-              "way." },
+              "way. fp8, on CUDA devices from sm_89: as bf16, but frozen linear layers (not the "
+              "embeddings and the head) are stored and multiplied as 8-bit floats, e4m3 with a scale a "
+              "row; layers whose sides are no multiples of 16 stay as `model.weights` has them, which "
+              "the run says when it starts." },
     { "train.micro_batch_tokens", F2BI_INTEGER, AT(train.micro_batch_tokens), "16384", .min = 1,
       .max = 1e9, .unit = "tokens",
       .help =

@@ -1,6 +1,7 @@
 /* See model_setup.h. */
 #include "train/model_setup.h"
 
+#include "autograd/device/device.h"
 #include "checkpoints/folder_weights.h"
 
 f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_config *sizes,
@@ -8,11 +9,16 @@ f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_con
 {
     *o = (f2b_model_options){
         .config = *sizes, .method = f2b_config_method(config), .device = device,
-        .compute = config->train.precision == F2B_PRECISION_BF16 ? F2B_BF16 : F2B_F32,
+        .compute = config->train.precision == F2B_PRECISION_F32 ? F2B_F32 : F2B_BF16,
+        .fp8 = config->train.precision == F2B_PRECISION_FP8,
         .seed = (uint64_t)config->train.seed,
         .train_projector = config->trainable.projector,
         .train_vision = config->trainable.vision_tower,
     };
+    if (o->fp8 && device.kind == F2B_CPU)
+        return f2b_fail(F2B_ERR_CONFIG, "train.precision: fp8 needs a CUDA device from sm_89, and this "
+                        "is the processor: set train.precision: bf16, or choose --device cuda");
+    if (o->fp8) F2B_TRY(f2b_device_takes_fp8(device));
     switch (config->model.weights) {
     case F2B_WEIGHTS_F32: o->storage = F2B_F32; return F2B_OK;
     case F2B_WEIGHTS_BF16: o->storage = F2B_BF16; return F2B_OK;

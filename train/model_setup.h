@@ -11,7 +11,8 @@
 #include "train/config.h"
 
 /** The options of nn/model.h for this configuration; init ids are left empty. errors:
- *  F2B_ERR_INVALID for a storage type that is none. */
+ *  F2B_ERR_INVALID for a storage type that is none; for train.precision fp8 F2B_ERR_CONFIG on the
+ *  processor, F2B_ERR_DEVICE on a device without 8-bit floats. */
 f2b_status f2b_model_setup_options(const f2b_config *config, const f2b_model_config *sizes,
                                    f2b_device device, f2b_model_options *options) F2B_MUST_USE;
 

@@ -1,6 +1,7 @@
 /* Opening what a configuration names, and one step on a batch. See trainer.h. */
 #include <string.h>
 
+#include "autograd/core/quant.h"
 #include "checkpoints/trained_tensors.h"
 #include "train/dataset_options.h"
 #include "train/step_input.h"
@@ -39,6 +40,29 @@ static f2b_status tell_of_projector(const f2b_session *s,
     return F2B_OK;
 }
 
+/* How much of the model train.precision: fp8 could take. */
+static f2b_status tell_of_fp8(const f2b_session *s, void (*note)(void *user, const char *text),
+                              void *user)
+{
+    const f2b_weight_builder *w = &s->model->weights;
+    if (!w->fp8) return F2B_OK;
+    char *text = f2b_sprintf(F2B_TAG_OTHER, "fp8: %lld of %lld frozen linear layers are 8-bit floats",
+                             (long long)w->n_fp8, (long long)(w->n_fp8 + w->n_not_fp8));
+    if (text != NULL && w->n_not_fp8 > 0) {
+        char *more = f2b_sprintf(F2B_TAG_OTHER, "%s; %lld stay %s, because fp8 takes sides that are "
+                                 "multiples of 16 and at most %d: %s %s%s", text,
+                                 (long long)w->n_not_fp8, f2b_dtype_name(w->storage), F2B_FP8_LONGEST,
+                                 w->first_not_fp8->name, f2b_tensor_describe(w->first_not_fp8),
+                                 w->n_not_fp8 > 1 ? " and others" : "");
+        f2b_free(text);
+        text = more;
+    }
+    if (text == NULL) return F2B_ERR_MEMORY;
+    note(user, text);
+    f2b_free(text);
+    return F2B_OK;
+}
+
 static f2b_status open_features(f2b_session *s, void (*note)(void *user, const char *text),
                                 void *user)
 {
@@ -64,7 +88,8 @@ f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
     s->config = config;
     s->bad = f2b_fault_list_new(note, user);
     if (s->bad != NULL && open_parts(s, device) == F2B_OK &&
-        tell_of_projector(s, note, user) == F2B_OK && open_features(s, note, user) == F2B_OK)
+        tell_of_projector(s, note, user) == F2B_OK && tell_of_fp8(s, note, user) == F2B_OK &&
+        open_features(s, note, user) == F2B_OK)
         return s;
     f2b_session_close(s);
     return NULL;

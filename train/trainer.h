@@ -45,8 +45,8 @@ typedef struct f2b_session {
 } f2b_session;
 
 /** Open all that the configuration names (ownership passes, also on error). `note` is told of each
- *  bad record, from any thread but one at a time, and of a base without a projector. NULL on
- *  error. */
+ *  bad record, from any thread but one at a time, of a base without a projector, and of what
+ *  train.precision: fp8 could take. NULL on error. */
 f2b_session *f2b_session_open(f2b_config *config, f2b_device device,
                               void (*note)(void *user, const char *text), void *user);
 void f2b_session_close(f2b_session *session);

@@ -125,7 +125,7 @@ static void test_messages(void **state)
         "x.yaml:4: method.temperature is a number or learned, not \"lerned\"");
     bad(LEAST "data: {}\n", NULL, "x.yaml:4: data is given twice; first in line 3");
     bad(LEAST "train: {precision: bf61}\n", NULL,
-        "x.yaml:4: train.precision is one of bf16|f32, not \"bf61\"; did you mean bf16?");
+        "x.yaml:4: train.precision is one of bf16|f32|fp8, not \"bf61\"; did you mean bf16?");
     bad(LEAST "train: {lr_scheduler: Cosin}\n", NULL,
         "x.yaml:4: train.lr_scheduler is one of cosine|linear|constant, not \"Cosin\"; did you "
         "mean "
@@ -285,6 +285,10 @@ static void test_across_keys(void **state)
         NULL,
         "x.yaml:5: nothing is trained: with method.forward: base, set trainable.language_model, "
         "projector or vision_tower");
+    bad(LEAST "train: {precision: fp8}\n", OVERRIDES("model.weights=nf4"),
+        "x.yaml:4: train.precision: fp8 stores the frozen matrices as 8-bit floats, and "
+        "model.weights the rest: set model.weights: bf16, or train.precision: bf16 with weights that "
+        "are smaller still");
     bad(LEAST "method: {forward: single}\nsummary: {attention: bidirectional}\n", NULL,
         "x.yaml:5: summary.attention: bidirectional needs the compression pass of method.forward: "
         "double");
