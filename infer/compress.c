@@ -1,9 +1,8 @@
 /* Pass 1 for use. See compress.h for the contract. */
 #include "infer/compress.h"
 
-#include <string.h>
-
 #include "autograd/core/alloc.h"
+#include "autograd/device/device.h"
 #include "data/prompt/prompt.h"
 #include "nn/passes.h"
 
@@ -26,8 +25,11 @@ static f2b_tensor *leaf_of(const f2b_tensor *x)
 {
     if (x == NULL) return NULL;
     f2b_tensor *leaf = f2b_tensor_new(x->device, x->dtype, x->ndim, x->shape, F2B_TAG_ACTIVATIONS);
-    if (leaf != NULL) memcpy(leaf->data, x->data, f2b_tensor_bytes(x));
-    return leaf;
+    if (leaf == NULL ||
+        f2b_copy(leaf->data, leaf->device, x->data, x->device, f2b_tensor_bytes(x)) == F2B_OK)
+        return leaf;
+    f2b_tensor_free(leaf);
+    return NULL;
 }
 
 static f2b_tape *quiet_tape(const f2b_model *model)

@@ -26,7 +26,7 @@ typedef struct compress_run {
 
 /* ---- Batches ---- */
 
-/* Row i of the result as f16 into its place. */
+/* Row i of the result, which is on the host, as f16 into its place. */
 static f2b_status take_tokens(const compress_run *r, const f2b_tensor *x, int64_t i)
 {
     const size_t n = (size_t)(r->in->model->method.tokens * x->shape[1]);
@@ -53,8 +53,10 @@ static f2b_status flush(compress_run *r)
     if (r->n == 0) return F2B_OK;
     f2b_compressed c;
     F2B_TRY(f2b_compress_images(r->in, (const uint8_t *const *)r->pixels, r->n, false, &c));
-    f2b_status status = F2B_OK;
-    for (int64_t i = 0; i < r->n && status == F2B_OK; i++) status = take_tokens(r, c.tokens, i);
+    f2b_tensor *here = f2b_tensor_on_host(c.tokens);
+    f2b_status status = here != NULL ? F2B_OK : f2b_last_status();
+    for (int64_t i = 0; i < r->n && status == F2B_OK; i++) status = take_tokens(r, here, i);
+    f2b_tensor_free(here);
     f2b_compressed_clear(&c);
     if (status == F2B_OK) r->counts->compressed += r->n;
     drop_batch(r);

@@ -43,7 +43,10 @@ static f2b_status append(table *t, const f2b_tensor *x)
         if (grown == NULL) return f2b_last_status();
         t->rows = grown, t->capacity = capacity;
     }
-    f2b_convert(t->rows + t->n * d, F2B_F32, x->data, x->dtype, (size_t)(n * d));
+    f2b_tensor *here = f2b_tensor_on_host(x);
+    if (here == NULL) return f2b_last_status();
+    f2b_convert(t->rows + t->n * d, F2B_F32, here->data, x->dtype, (size_t)(n * d));
+    f2b_tensor_free(here);
     t->n += n, t->d = d;
     return F2B_OK;
 }

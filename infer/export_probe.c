@@ -47,8 +47,8 @@ static f2b_tensor *probe_hidden(f2b_tape *tape, const f2b_model *m, f2b_stage st
     return f2b_pass_compress(tape, m, &item, 1, NULL, &settings, &frame);
 }
 
-/* |a - b| / |b|; NaN where something is not finite. */
-static double distance(const f2b_tensor *a, const f2b_tensor *b)
+/* |a - b| / |b| of tensors on the host; NaN where something is not finite. */
+static double distance_here(const f2b_tensor *a, const f2b_tensor *b)
 {
     double difference = 0, size = 0;
     const float *x = a->data, *y = b->data;
@@ -57,6 +57,16 @@ static double distance(const f2b_tensor *a, const f2b_tensor *b)
         size += (double)y[i] * y[i];
     }
     return sqrt(difference) / sqrt(size);
+}
+
+static f2b_status distance(const f2b_tensor *a, const f2b_tensor *b, double *out)
+{
+    f2b_tensor *x = f2b_tensor_on_host(a), *y = x != NULL ? f2b_tensor_on_host(b) : NULL;
+    const f2b_status status = y != NULL ? F2B_OK : f2b_last_status();
+    if (y != NULL) *out = distance_here(x, y);
+    f2b_tensor_free(x);
+    f2b_tensor_free(y);
+    return status;
 }
 
 /* Run both models on one tape and compare. */
@@ -71,8 +81,7 @@ static f2b_status compare(prober *run, const f2b_model *a, const f2b_model *b, f
     (void)f2b_tape_set_recording(tape, false);
     const f2b_tensor *x = run(tape, a, stage);
     const f2b_tensor *y = x != NULL ? run(tape, b, stage) : NULL;
-    const f2b_status status = y != NULL ? F2B_OK : f2b_last_status();
-    if (y != NULL) *out = distance(x, y);
+    const f2b_status status = y != NULL ? distance(x, y, out) : f2b_last_status();
     f2b_tape_free(tape);
     return status;
 }
@@ -97,8 +106,7 @@ f2b_status f2bi_probe_logits(const f2b_model *a, f2b_stage stage_a, const f2b_mo
     f2b_generator *y = x != NULL ? f2b_generator_new(b, stage_b, 1, item.n) : NULL;
     const f2b_tensor *p = y != NULL ? f2b_generator_feed(x, &item, &slot, 1, NULL) : NULL;
     const f2b_tensor *q = p != NULL ? f2b_generator_feed(y, &item, &slot, 1, NULL) : NULL;
-    const f2b_status status = q != NULL ? F2B_OK : f2b_last_status();
-    if (q != NULL) *out = distance(p, q);
+    const f2b_status status = q != NULL ? distance(p, q, out) : f2b_last_status();
     f2b_generator_free(x);
     f2b_generator_free(y);
     return status;

@@ -179,10 +179,12 @@ static f2b_status run(f2b_generator *g, live_set *live, const f2b_pack_item *pro
 {
     for (int64_t i = 0; i < n; i++) live->prompt[i] = i, live->key[i] = prompts[i].key;
     live->n = n;
-    f2b_tensor *logits = f2b_generator_feed(g, prompts, live->prompt, n, images);
+    const f2b_tensor *logits = f2b_generator_feed(g, prompts, live->prompt, n, images);
     while (logits != NULL) {
-        F2B_TRY(advance(live, logits, g, o, out));
-        if (live->n == 0) return F2B_OK;
+        f2b_tensor *here = f2b_tensor_on_host(logits);
+        const f2b_status status = here != NULL ? advance(live, here, g, o, out) : f2b_last_status();
+        f2b_tensor_free(here);
+        if (status != F2B_OK || live->n == 0) return status;
         if (o->stop != NULL && o->stop(o->context))
             return f2b_fail(F2B_ERR_STOPPED, "stopped while answering");
         logits = f2b_generator_feed(g, live->items, live->prompt, live->n, NULL);

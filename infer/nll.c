@@ -54,17 +54,16 @@ static f2b_status block(nll_run *r, f2b_tensor *hidden, const int32_t *ids, int6
     f2b_tensor *x = f2b_rows_gather(r->tape, hidden, index);
     f2b_tensor *z = f2b_linear(r->tape, x, r->model->llama->head, NULL);
     if (z == NULL) return f2b_last_status();
-    float *wide = NULL;
-    if (z->dtype != F2B_F32) {
-        wide = f2b_alloc_host((size_t)(rows * V) * sizeof *wide, F2B_TAG_SCRATCH);
-        if (wide == NULL) return f2b_last_status();
-        f2b_convert(wide, F2B_F32, z->data, z->dtype, (size_t)(rows * V));
-    }
-    const float *values = wide != NULL ? wide : z->data;
+    f2b_tensor *here = f2b_tensor_on_host(z);
+    float *values = here != NULL
+                        ? f2b_alloc_host((size_t)(rows * V) * sizeof *values, F2B_TAG_SCRATCH) : NULL;
+    if (values != NULL) f2b_convert(values, F2B_F32, here->data, z->dtype, (size_t)(rows * V));
+    f2b_tensor_free(here);
+    if (values == NULL) return f2b_last_status();
     for (int64_t i = 0; i < rows && first + i + 1 < n; i++)
         r->sum += loss_of(values + i * V, V, ids[first + i + 1]);
     const f2b_status status = r->logits != NULL ? r->logits(r->context, values, rows) : F2B_OK;
-    f2b_free(wide);
+    f2b_free(values);
     f2b_tape_release_since(r->tape, mark, NULL, 0);
     return status;
 }

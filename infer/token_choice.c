@@ -2,7 +2,8 @@
 #include "infer/token_choice.h"
 
 #include <inttypes.h>
-#include <string.h>
+
+#include "autograd/device/device.h"
 
 static bool is_used(const f2b_token_choice *c, int64_t i)
 {
@@ -44,15 +45,19 @@ static f2b_tensor *chosen_rows(const f2b_tensor *tokens, const f2b_token_choice 
     if (out == NULL) return NULL;
     const size_t row = (size_t)d * f2b_dtype_size(tokens->dtype);
     char *to = out->data;
-    for (int64_t i = 0; i < n * K; i++)
+    f2b_status status = F2B_OK;
+    for (int64_t i = 0; i < n * K && status == F2B_OK; i++)
         if (is_used(c, i % K)) {
-            memcpy(to, (const char *)tokens->data + (size_t)i * row, row);
+            status = f2b_copy(to, out->device, (const char *)tokens->data + (size_t)i * row,
+                              tokens->device, row);
             to += row;
         }
-    return out;
+    if (status == F2B_OK) return out;
+    f2b_tensor_free(out);
+    return NULL;
 }
 
-/* out[d] = mean over n rows, in the type of `out`. Sums are f64. */
+/* Row `at` of out = mean over n rows, in the type of `out`. Sums are f64; `rows` is on the host. */
 static f2b_status mean_of(const f2b_tensor *rows, int64_t first, int64_t n, f2b_tensor *out,
                           int64_t at)
 {
@@ -66,10 +71,9 @@ static f2b_status mean_of(const f2b_tensor *rows, int64_t first, int64_t n, f2b_
         for (int64_t j = 0; j < d; j++) sum[j] += sum[d + j];
     }
     for (int64_t j = 0; j < d; j++) sum[j] /= (double)n;
-    f2b_convert((char *)out->data + (size_t)(at * d) * f2b_dtype_size(out->dtype), out->dtype, sum,
-                F2B_F64, (size_t)d);
+    const f2b_status status = f2b_tensor_write_as(out, at * d, sum, F2B_F64, d);
     f2b_free(sum);
-    return F2B_OK;
+    return status;
 }
 
 f2b_status f2b_compressed_choose(f2b_compressed *result, const f2b_token_choice *c,
@@ -85,7 +89,11 @@ f2b_status f2b_compressed_choose(f2b_compressed *result, const f2b_token_choice 
     if (rows == NULL) return f2b_last_status();
     f2b_tensor_free(result->tokens);
     result->tokens = rows;
-    for (int64_t i = 0; result->embeddings != NULL && i < rows->shape[0] / used; i++)
-        F2B_TRY(mean_of(rows, i * used, used, result->embeddings, i));
-    return F2B_OK;
+    if (result->embeddings == NULL) return F2B_OK;
+    f2b_tensor *here = f2b_tensor_on_host(rows);
+    f2b_status status = here != NULL ? F2B_OK : f2b_last_status();
+    for (int64_t i = 0; i < rows->shape[0] / used && status == F2B_OK; i++)
+        status = mean_of(here, i * used, used, result->embeddings, i);
+    f2b_tensor_free(here);
+    return status;
 }

@@ -80,6 +80,17 @@ f2b_status f2b_tensor_read(const f2b_tensor *x, void *host)
     return f2b_copy(host, F2B_HOST, x->data, x->device, f2b_tensor_bytes(x));
 }
 
+f2b_tensor *f2b_tensor_on_host(const f2b_tensor *x)
+{
+    if (x == NULL) return NULL;
+    if (x->device.kind == F2B_CPU)
+        return f2b_tensor_borrow(F2B_HOST, x->dtype, x->ndim, x->shape, x->data);
+    f2b_tensor *y = f2b_tensor_new(F2B_HOST, x->dtype, x->ndim, x->shape, F2B_TAG_ACTIVATIONS);
+    if (y == NULL || f2b_tensor_read(x, y->data) == F2B_OK) return y;
+    f2b_tensor_free(y);
+    return NULL;
+}
+
 f2b_status f2b_tensor_write(f2b_tensor *x, const void *host)
 {
     F2B_CHECK(x->data != NULL && !x->borrowed);

@@ -67,6 +67,9 @@ f2b_status f2b_tensor_zero_grad(f2b_tensor *leaf) F2B_MUST_USE;
  *  device. Reading waits for the ops that make x, and reports what they found wrong. */
 f2b_status f2b_tensor_read(const f2b_tensor *x, void *host) F2B_MUST_USE;
 f2b_status f2b_tensor_write(f2b_tensor *x, const void *host) F2B_MUST_USE;
+/** A leaf on the host with the data of x, borrowed where it is there already; the caller frees it.
+ *  NULL on error, or if x is NULL. Otherwise as f2b_tensor_read. */
+f2b_tensor *f2b_tensor_on_host(const f2b_tensor *x);
 /** Write n elements of any float type, converted on the way, into x from its element `first` on. */
 f2b_status f2b_tensor_write_as(f2b_tensor *x, int64_t first, const void *host, f2b_dtype dtype,
                                int64_t n) F2B_MUST_USE;

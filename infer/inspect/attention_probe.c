@@ -86,10 +86,12 @@ static f2b_status probe(f2b_tape *tape, const f2b_model *m, f2b_stage stage,
     if (out->p == NULL) return f2b_last_status();
     for (int64_t first = 0; first < out->keys; first += c->head_dim) {
         f2b_tensor *v = unit_values(tape, m, out->keys, first);
-        const f2b_tensor *a = f2b_attention(tape, q, k, v, &pack.wanted.layout, c->head_dim,
+        f2b_tensor *a = f2b_attention(tape, q, k, v, &pack.wanted.layout, c->head_dim,
                                             1.0 / sqrt((double)c->head_dim));
-        if (a == NULL) return f2b_last_status();
-        add_means(c, a, first, out);
+        f2b_tensor *here = f2b_tensor_on_host(a);
+        if (here == NULL) return f2b_last_status();
+        add_means(c, here, first, out);
+        f2b_tensor_free(here);
     }
     return F2B_OK;
 }

@@ -33,6 +33,12 @@ static int n_blocks, unlocked;
 static size_t limit = (size_t)8 << 30, touched; /* touched: the highest end there ever was */
 
 void f2b_emulation_set_devices(int count) { f2b_emu_devices = count; }
+
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *count = getenv("F2B_EMULATED_DEVICES");
+    if (count != NULL) f2b_emu_devices = atoi(count);
+}
 void f2b_emulation_set_memory(size_t bytes) { limit = bytes; }
 f2b_emulation_counts f2b_emulation_read_counts(void) { return f2b_emu_counts; }
 

@@ -21,7 +21,8 @@ typedef enum f2b_emulation_order {
 } f2b_emulation_order;
 void f2b_emulation_set_order(f2b_emulation_order order, uint64_t seed);
 
-/** Number of devices (1 at the start; 0 is a machine without one), and memory of each in bytes. */
+/** Number of devices (at the start that of F2B_EMULATED_DEVICES in the environment, or 1; 0 is a machine
+ *  without one), and memory of each in bytes. */
 void f2b_emulation_set_devices(int count);
 void f2b_emulation_set_memory(size_t bytes);
 /** Compute capability, 90 at the start. cuBLASLt follows it: no 8-bit floats below 89, a scale a row of
