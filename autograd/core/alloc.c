@@ -184,7 +184,7 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
         account(h->ledger, F2B_CPU, tag, (int64_t)bytes);
         capacity_in_use += (int64_t)capacity;
         if (capacity_in_use > capacity_peak) capacity_peak = capacity_in_use;
-        trim_to(capacity_peak + capacity_peak / 10 - capacity_in_use);
+        trim_to(capacity_peak - capacity_in_use);
     }
     pthread_mutex_unlock(&lock);
     return h != NULL ? (char *)h + HEADER : memory_error(bytes, tag);

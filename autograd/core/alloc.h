@@ -3,8 +3,8 @@
  * peak can be shown per tag, and a leak has a name. Thread-safe.
  *
  * Large freed blocks are kept and reused by size class: a training step repeats its sizes, so that
- * nothing is asked of the system in steady state. What is kept never exceeds the peak in use by more
- * than a tenth. Builds with AddressSanitizer keep nothing, so that use after free is found.
+ * little is asked of the system in steady state. In use and kept together are never more than the peak
+ * in use was. Builds with AddressSanitizer keep nothing, so that use after free is found.
  */
 #ifndef F2B_AUTOGRAD_CORE_ALLOC_H
 #define F2B_AUTOGRAD_CORE_ALLOC_H

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """report.py RUNS CONFIGS OUT.md: the ablations' tables, beside the paper's, from the evaluations that
-scripts/ablations.sh left. Whether the order of two rows agrees is computed, not judged. Standard
-library only.
+scripts/ablations.sh left. Whether the order of two rows agrees is computed, not judged. A section of which
+a row was not run stays as OUT.md has it, so that some rows can be run again alone. Standard library only.
 """
 import glob
 import json
@@ -121,22 +121,39 @@ def table(out, rows, runs, configs):
     out.append("")
 
 
-def plain_table(out, title, rows, runs, configs):
-    out += ["## " + title, "", "| row | seeds | answers right | T2I R@1 | I2T R@1 |",
-            "| --- | --- | --- | --- | --- |"]
+def plain_table(rows, runs, configs):
+    out = ["| row | seeds | answers right | T2I R@1 | I2T R@1 |", "| --- | --- | --- | --- | --- |"]
     for row, label in rows:
         triples = seeds_of(runs, run_name(configs, row))
         out.append("| " + " | ".join([label, str(len(triples))] + cells(triples)) + " |")
-    out.append("")
+    return out + [""]
 
 
-def parts_table(out, runs, configs):
+def numbers_verdicts(runs, configs):
+    """Each kind of number against the one it must not be worse than: f32, then bf16."""
+    found = {row: seeds_of(runs, run_name(configs, row)) for row, _ in NUMBERS}
+    sentences = []
+    for row, against, text in (("p_bf16", "t05_both", "*bf16* against *f32*"),
+                               ("p_int8", "p_bf16", "*int8* against *bf16*"),
+                               ("p_nf4", "p_bf16", "*nf4* against *bf16*")):
+        if len(found[row]) < 2 or len(found[against]) < 2:
+            continue
+        parts = []
+        for i, metric in enumerate(METRICS):
+            (a, sa), (b, sb) = mean_spread(found[row], i), mean_spread(found[against], i)
+            parts.append("%s %+.1f, %s" % (metric, a - b, "within the seeds' spread of %.1f" % max(sa, sb)
+                                           if mark(a - b, max(sa, sb)) == 0
+                                           else "more than the seeds' spread of %.1f" % max(sa, sb)))
+        sentences.append("- %s: %s." % (text, "; ".join(parts)))
+    return sentences + [""] if sentences else []
+
+
+def parts_table(runs, configs):
     """Figures 5 and 6: the K = 16 model with a part of its tokens."""
     name = run_name(configs, "k16")
-    out += ["## Figures 5 and 6: a part of the tokens", "",
-            "The K = 16 models, read with a part of their tokens (`f2b-eval --use-tokens`, "
-            "`--mask-tokens`).", "",
-            "| tokens | answers right | T2I R@1 | I2T R@1 |", "| --- | --- | --- | --- |"]
+    out = ["The K = 16 models, read with a part of their tokens (`f2b-eval --use-tokens`, "
+           "`--mask-tokens`).", "",
+           "| tokens | answers right | T2I R@1 | I2T R@1 |", "| --- | --- | --- | --- |"]
     parts = [("all", "all 16")]
     parts += [("use-0:%d" % n, "the first %d" % n) for n in (1, 2, 4, 8, 12)]
     parts += [("mask-%d:%d" % (a, b), "without %d to %d" % (a, b - 1))
@@ -152,6 +169,7 @@ def parts_table(out, runs, configs):
                 "without the last eight %.1f %% of the answers are right: %s." % (
                     a[0], b[0], "agrees" if worse > 0 else "disagrees" if worse < 0
                     else "no difference beyond the seeds"), ""]
+    return out
 
 
 def single(path):
@@ -182,19 +200,48 @@ def main(runs, configs, path):
            "verdict `agrees` means the same sign, where our difference is larger than the spread of "
            "the seeds and the paper's larger than 0.5; the paper's answers are judged by TextVQA, its "
            "retrieval by the mean of Flickr30K and MS-COCO.", ""]
+    sections = []                       # (heading, lines, every row was run)
+    ran = lambda rows: all(seeds_of(runs, run_name(configs, row[0])) for row in rows)
     for title, _, rows in TABLES:
-        out += ["## " + title, ""]
-        table(out, rows, runs, configs)
-        out += agreement(rows, runs, configs) + [""]
-        out += NOTES.get(title[:8].rstrip(":"), [])
-    plain_table(out, "K: tokens an image", SWEEP, runs, configs)
-    parts_table(out, runs, configs)
-    plain_table(out, "Numbers: f32, bf16, int8, nf4", NUMBERS, runs, configs)
-    out += ["The published method, trained and read with each kind of number: evaluated with the arithmetic "
-            "it was trained with.", ""]
+        lines = []
+        table(lines, rows, runs, configs)
+        lines += agreement(rows, runs, configs) + [""]
+        sections.append((title, lines + NOTES.get(title[:8].rstrip(":"), []), ran(rows)))
+    for title, lines, complete in (
+            ("K: tokens an image", plain_table(SWEEP, runs, configs), ran(SWEEP)),
+            ("Figures 5 and 6: a part of the tokens", parts_table(runs, configs), ran([("k16", "")])),
+            ("Numbers: f32, bf16, int8, nf4",
+             plain_table(NUMBERS, runs, configs) + numbers_verdicts(runs, configs)
+             + ["The published method, trained and read with each kind of number: evaluated with the "
+                "arithmetic it was trained with.", ""], ran(NUMBERS))):
+        sections.append((title, lines, complete))
+    old = old_sections(path)
+    if old and not all(complete for _, _, complete in sections):
+        base = ("From a base that was trained with this section's runs: with all 64 image tokens it answers %s, "
+                "without the image %s." % tuple(single(os.path.join(runs, "base-%s.vqa.json" % tokens))
+                                                for tokens in ("full", "none")))
+        sections = [(title, lines + [base, ""], True) if complete else (title, old.get(title, lines), False)
+                    for title, lines, complete in sections]
+        out = old[""]
+    for title, lines, _ in sections:
+        out += ["## " + title, ""] + lines
     with open(path + ".partial", "w") as file:
         file.write("\n".join(out).rstrip() + "\n")
     os.replace(path + ".partial", path)
+
+
+def old_sections(path):
+    """{heading: lines} of the page as it is, "" before the first heading; {} where there is none."""
+    if not os.path.exists(path):
+        return {}
+    found, heading = {"": []}, ""
+    for line in open(path).read().split("\n"):
+        if line.startswith("## "):
+            heading = line[3:]
+            found[heading] = []
+        else:
+            found[heading].append(line)
+    return {title: ("\n".join(lines).strip("\n") + "\n").split("\n") for title, lines in found.items()}
 
 
 # What a reader must know about a row here to judge it.

@@ -3,12 +3,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "autograd/core/alloc.h"
 #include "autograd/core/rng.h"
 #include "autograd/core/status.h"
+#include "autograd/device/device_memory.h"
 
 static void status_keeps_text_and_context(void **state)
 {
@@ -35,6 +38,40 @@ static void allocator_counts_by_tag(void **state)
     assert_true(f2b_bytes_peak(F2B_TAG_DATA) >= before + 300000);
     assert_null(f2b_calloc(SIZE_MAX / 2, 4, F2B_TAG_DATA));
     assert_int_equal(f2b_last_status(), F2B_ERR_MEMORY);
+}
+
+/* Resident bytes of the process. */
+static int64_t resident(void)
+{
+    long long pages = 0, all = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lld %lld", &all, &pages), 2);
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Freed blocks wait for their size to come again, but not beside others: at a peak nothing is kept. */
+static void kept_blocks_give_way(void **state)
+{
+    (void)state;
+    if (!F2BI_KEEP_BLOCKS) skip();
+    const size_t MiB = (size_t)1 << 20, small = 8 * MiB, large = 100 * MiB;
+    const int64_t before = resident();
+    char *blocks[10];
+    for (int i = 0; i < 10; i++) memset(blocks[i] = f2b_alloc_host(small, F2B_TAG_SCRATCH), 1, small);
+    const uintptr_t place = (uintptr_t)blocks[9];
+    for (int i = 0; i < 10; i++) f2b_free(blocks[i]);
+    char *again = f2b_alloc_host(small, F2B_TAG_SCRATCH);       /* the last one that was freed */
+    assert_true((uintptr_t)again == place);
+    f2b_free(again);
+    char *block = f2b_alloc_host(large, F2B_TAG_SCRATCH);
+    assert_non_null(block);
+    memset(block, 1, large);
+    assert_true(resident() - before < (int64_t)(large + large / 20));
+    f2b_free(block);
+    f2b_alloc_trim();
+    assert_true(resident() - before < (int64_t)(4 * MiB));
 }
 
 /* Random123's kat_vectors for philox4x32 with 10 rounds. */
@@ -103,7 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_keeps_text_and_context), cmocka_unit_test(allocator_counts_by_tag),
-        cmocka_unit_test(a_ledger_counts_apart),
+        cmocka_unit_test(a_ledger_counts_apart), cmocka_unit_test(kept_blocks_give_way),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_differ_and_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
