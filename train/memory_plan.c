@@ -65,6 +65,32 @@ static int64_t image_bytes(const f2b_batch *batch)
     return images * 3 * batch->image_size * batch->image_size;
 }
 
+/* A picture on its way, as it comes out of its file: the first one of a batch of each kind. */
+static int64_t decoding_bytes(planner *p)
+{
+    int64_t most = 0;
+    bool seen[F2B_BATCH_KINDS] = { false };
+    for (int i = 0; i < p->n; i++) {
+        const f2b_batch *batch = p->batches[i];
+        int64_t first = 0;
+        while (first < batch->n && !batch->samples[first].has_image) first++;
+        if (seen[batch->kind] || first == batch->n) continue;
+        f2b_ledger ledger = { 0 }, *before = f2b_ledger_use(&ledger);
+        f2b_preview preview;
+        if (f2b_dataset_preview(p->dataset, batch->samples[first].id, &preview) == F2B_OK) {
+            seen[batch->kind] = preview.note == NULL;
+            f2b_preview_clear(&preview);
+        } else {
+            f2b_clear_error();      /* the run will say what is wrong with it */
+        }
+        (void)f2b_ledger_use(before);
+        const int64_t ready = (int64_t)3 * batch->image_size * batch->image_size;
+        const int64_t bytes = ledger.all.peak[F2B_TAG_IMAGES] - ready;
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 /* The most that consecutive batches take, by what batches of their kinds took. */
 static void add_held_batches(planner *p, int64_t steps)
 {
@@ -88,8 +114,9 @@ static void add_held_batches(planner *p, int64_t steps)
     }
     for (int k = 0; p->config->run.eval_every > 0 && k < F2B_BATCH_KINDS; k++)
         most_text += text[k], most_images += images[k];     /* what it is evaluated on */
+    const int decoding = p->config->data.workers > 1 ? p->config->data.workers : 1;
     add(p->base, F2B_TAG_DATA, most_text);
-    add(p->base, F2B_TAG_IMAGES, most_images);
+    add(p->base, F2B_TAG_IMAGES, most_images + decoding * decoding_bytes(p));
 }
 
 static void add_model(planner *p)
