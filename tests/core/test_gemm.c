@@ -104,7 +104,7 @@ static void plain_sums_of_bf16(void)
 {
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 301 }, { 9, 33, 1025 },
                                         { 16, 97, 60 }, { 120, 70, 14 }, { 30, 530, 8 },
-                                        { 17, 31, 513 }, { 5, 40, 0 } };
+                                        { 17, 31, 513 }, { 33, 48, 1500 }, { 5, 40, 0 } };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
         for (int t = 0; t < 4; t++) {
@@ -113,6 +113,7 @@ static void plain_sums_of_bf16(void)
             check(F2B_BF16, F2B_BF16, F2B_F32, F2B_F32, M, N, K, t & 1, t & 2, 0, -0.5, true, true);
         }
         check(F2B_BF16, F2B_F16, F2B_F16, F2B_BF16, M, N, K, false, true, 1, 2, false, true);
+        check(F2B_BF16, F2B_BF16, F2B_BF16, F2B_F32, M, N, K, false, true, 0, 1, false, false);
     }
 }
 
@@ -135,38 +136,43 @@ static void *draw_rough(f2b_dtype type, int64_t n, uint64_t stream)
 }
 
 /* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads. */
-static void own_rows(f2b_dtype type)
+static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int64_t K)
 {
-    enum { M = 131, N = 77, K = 601 };
-    const size_t size = f2b_dtype_size(type);
+    const size_t size = f2b_dtype_size(type), c_size = f2b_dtype_size(c_type), part = c_size * (size_t)(M * N);
     char *a = draw_rough(type, 3 * M * K, 1), *b = draw_rough(type, K * N, 2);
-    float *c = calloc((size_t)3 * M * N, sizeof *c), *one = calloc(N, sizeof *one);
-    memcpy(a + size * M * K, a, size * M * K);
-    memcpy(a + size * 2 * M * K, a, size * M * K);
+    char *c = calloc(3, part), *one = calloc((size_t)N, c_size);
+    memcpy(a + size * (size_t)(M * K), a, size * (size_t)(M * K));
+    memcpy(a + size * (size_t)(2 * M * K), a, size * (size_t)(M * K));
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
         const f2b_gemm_term all = { a, type, K, 1, b, type, 1, K, K, 1.0 };
         assert_int_equal(f2bi_gemm(type, 3 * M, N, &all, 1,
-                                   (f2b_gemm_out){ c, F2B_F32, N, 1, 0, NULL, 0 }), F2B_OK);
-        assert_memory_equal(c, c + M * N, sizeof *c * M * N);
-        assert_memory_equal(c, c + 2 * M * N, sizeof *c * M * N);
+                                   (f2b_gemm_out){ c, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
+        assert_memory_equal(c, c + part, part);
+        assert_memory_equal(c, c + 2 * part, part);
         for (int64_t m = 0; m < M; m += 26) {
             const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, 1, K, K, 1.0 };
             assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1,
-                                       (f2b_gemm_out){ one, F2B_F32, N, 1, 0, NULL, 0 }), F2B_OK);
-            assert_memory_equal(one, c + m * N, sizeof *one * N);
+                                       (f2b_gemm_out){ one, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
+            assert_memory_equal(one, c + c_size * (size_t)(m * N), c_size * (size_t)N);
         }
     }
     omp_set_num_threads(2);
     free(a), free(b), free(c), free(one);
 }
 
-static void own_rows_bf16(void) { own_rows(F2B_BF16); }
+/* The second: a B larger than a cache, in two passes, which few rows share panel by panel. */
+static void own_rows_bf16(void)
+{
+    own_rows(F2B_BF16, F2B_F32, 131, 77, 601);
+    own_rows(F2B_BF16, F2B_BF16, 53, 700, 1601);
+}
 
 static void a_row_is_its_own(void **state)
 {
     (void)state;
-    own_rows(F2B_F32);
+    own_rows(F2B_F32, F2B_F32, 131, 77, 601);
+    own_rows(F2B_F32, F2B_BF16, 53, 500, 1100);
     each_family(own_rows_bf16);
 }
 

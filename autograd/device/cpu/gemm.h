@@ -69,7 +69,8 @@ static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
  * pack   takes columns [first, first + n) of a term's B.
  * block  c[m*ldc+n] = beta*c + alpha * sum over i < k of a[m*lda+i] * B(i,n), where B was packed with
  *        packed_k >= k rows; c is in the type of arithmetic. In bf16 a row of `a` holds an even
- *        number of elements: where k is odd, a[m*lda+k] is 0.
+ *        number of elements: where k is odd, a[m*lda+k] is 0. Packed rows end in zeros up to a multiple
+ *        of 32 in bf16: k may go so far, over zeros of `a`.
  * done   after a thread's last block: hands back what the processor holds for it (AMX tiles).
  * turn   dst[c*ld + r] = src[r*src_ld + c] for r < rows, c < cols; in bf16 dst[c*ld + rows] = 0 where
  *        rows is odd.

@@ -18,7 +18,7 @@
 
 #include "autograd/core/status.h"
 
-#define AMX_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")))
+#define AMX_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
 #define AMX_INLINE AMX_TARGET static inline __attribute__((always_inline)) void
 
 enum {
@@ -193,11 +193,21 @@ PART(part_2_1, true, false)
 PART(part_2_2, true, true)
 static part_fn *const parts[2][2] = { { part_1_1, part_1_2 }, { part_2_1, part_2_2 } };
 
+static void write_sums(const f2bi_block_out *o, float *sums, float alpha, int64_t rows, int64_t n)
+{
+    if (o->rounded && o->col == 1) {
+        f2bi_gemm_write_rounded(o, sums, alpha, rows, n);
+        return;
+    }
+    for (int64_t j = 0; j < rows * NR && alpha != 1; j++) sums[j] *= alpha;
+    f2bi_gemm_write_bf16(o, sums, NR, rows, n);
+}
+
 /* Up to BAND rows: whole groups, or one that is not, by one panel. The panel goes through the first
  * cache in stretches of a few steps; sums that are not done wait in `sums`. */
 static void panel_of_band(const work *w, int64_t m, int64_t n, int64_t panel, const f2bi_block_out *o)
 {
-    float sums[BAND / GROUP][GROUP * NR] __attribute__((aligned(64)));
+    float sums[BAND / GROUP][GROUP * NR] __attribute__((aligned(64)));     /* [GROUP, NR] a group */
     const int64_t group = m < GROUP ? m : GROUP, sums_row = NR * (int64_t)sizeof(float);
     const int64_t passes = w->steps > STEPS ? (w->steps + STEPS - 1) / STEPS : 1;
     const bool in_place = !o->rounded && o->col == 1 && o->bias == NULL && w->alpha == 1
@@ -216,10 +226,9 @@ static void panel_of_band(const work *w, int64_t m, int64_t n, int64_t panel, co
             if (pass == passes - 1 && in_place) e.to = c, e.to_bytes = c_row;
             next = part(w, p, steps, i, panel, e);
             if (pass < passes - 1 || in_place) continue;
-            for (int64_t j = 0; j < GROUP * NR && w->alpha != 1; j++) own[j] *= w->alpha;
             f2bi_block_out here = *o;
             here.c = (char *)o->c + i * o->row * (int64_t)(o->rounded ? sizeof(elem) : sizeof(float));
-            f2bi_gemm_write_bf16(&here, own, NR, group, n);
+            write_sums(&here, own, w->alpha, group, n);
         }
         p = next;
     }

@@ -246,7 +246,8 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
                                  f2bi_block_out o)
 {
 #if defined(F2B_KERNEL_BF16)
-    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) {
+    const f2b_products family = f2b_cpu_products();
+    if (family == F2B_PRODUCTS_AMX_BF16) {
         f2bi_gemm_amx_block(m, n, runs, n_runs, &o);
         return;
     }
@@ -269,6 +270,12 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             }
             micro(runs, n_runs, i, j / NR, acc, NR, 0);
             if (here.bias) here.bias += j;
+#if defined(F2B_KERNEL_BF16)
+            if (o.rounded && o.col == 1 && family == F2B_PRODUCTS_AVX512_BF16) {
+                f2bi_gemm_write_rounded(&here, acc, 1, rows, nj);
+                continue;
+            }
+#endif
             KERNEL(f2bi_gemm_write)(&here, acc, NR, rows, nj);
         }
     }

@@ -2,9 +2,10 @@
  * The GEMM of gemm.h. Loops, outermost first: slabs of columns (B is packed once a slab, by all
  * threads), tiles of rows x columns (one task each), passes along k over all terms, panels of NR
  * columns, groups of MR rows (sums in registers for the whole pass). A is read in place where its rows
- * are contiguous in the type of packed operands, else packed tile by tile. Where one tile has all
- * rows (an answer's next token, a LoRA's gradients), A is packed whole if at all, and each task packs
- * a panel of its own, pass by pass, and reads it out of its cache.
+ * are contiguous in the type of packed operands, else packed tile by tile. Where rows are few for the
+ * size of B (an answer's next token, a LoRA's gradients, one conversation through a large model), a task
+ * has all rows and some columns: A is packed whole if at all, and each task packs panels of its own, pass
+ * by pass, and reads them out of its cache, so that one thread waits for memory while another multiplies.
  */
 #include <omp.h>
 #include <string.h>
@@ -15,11 +16,12 @@
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, AMX_MC = 128, TILE_N = 512,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEW_ROWS = 1024,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
 #define SLAB_BYTES ((int64_t)8 << 20)
+#define LARGE_BYTES ((int64_t)2 << 20)  /* of B: more than the second cache */
 
 typedef struct gemm {
     int64_t M, N;
@@ -31,16 +33,16 @@ typedef struct gemm {
     const real *bias;           /* converted */
     bool in_place;              /* B is read where it lies */
     bool tiled;                 /* sums of several passes go through a tile: C is bf16 */
-    bool one_tile;              /* has all rows */
+    bool all_rows;              /* in one task, which packs its own part of B */
     int64_t tile_n;
-    elem *packed;               /* this slab's B: term after term; not with one_tile */
-    elem *a_whole[MAX_TERMS];   /* with one_tile: A [M, a_step], NULL where it is read in place */
+    elem *packed;               /* this slab's B: term after term; not with all_rows */
+    elem *a_whole[MAX_TERMS];   /* with all_rows: A [M, a_step], NULL where it is read in place */
 } gemm;
 
 /* What a thread has for itself. */
 typedef struct room {
-    real *tile;                 /* [mc, TILE_N] if tiled */
-    elem *a, *b;                /* [mc, pass]; with one_tile [pass, NR] */
+    real *tile;                 /* [rows of a task, tile_n] if tiled */
+    elem *a, *b;                /* [mc, pass]; with all_rows [tile_n / NR, pass, NR] */
 } room;
 
 static inline bool reads_a(const f2b_gemm_term *t)
@@ -66,13 +68,24 @@ static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, i
     f2bi_run r = { .k = k, .alpha = (real)term->alpha };
     if (reads_a(term)) {
         r.a = (const elem *)term->a + m0 * term->a_row + l, r.lda = term->a_row;
-    } else if (g->one_tile) {
+    } else if (g->all_rows) {
         r.a = g->a_whole[t] + m0 * a_step(term) + l, r.lda = a_step(term);
     } else {
         KERNEL(f2bi_gemm_pack_a)(space, g->pass, term, m0, m, l, k);
         r.a = space, r.lda = g->pass;
     }
     return r;
+}
+
+/* So many rows at a time that their part of A stays in the cache while panels go by. */
+static void bands(const gemm *g, int64_t m, int64_t n, f2bi_run *runs, int n_runs, f2bi_block_out o)
+{
+    const int64_t size = o.rounded ? sizeof(f2b_bf16) : sizeof(real);
+    for (int64_t i = 0; i < m; i += g->mc) {
+        KERNEL(f2bi_gemm_block_out)(m - i < g->mc ? m - i : g->mc, n, runs, n_runs, o);
+        o.c = (char *)o.c + g->mc * o.row * size;
+        for (int r = 0; r < n_runs; r++) runs[r].a += g->mc * runs[r].lda;
+    }
 }
 
 /* One task: rows [m0, m0+m), columns [n0, n0+n) of the slab that starts at column s0. */
@@ -85,7 +98,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
     const f2bi_block_out end = {
         (char *)g->out.c + (m0 * g->out.c_row + col * g->out.c_col) * size, rounded, g->out.c_row,
         g->out.c_col, (real)g->out.beta, g->bias ? g->bias + col : NULL };
-    f2bi_block_out o = g->tiled ? (f2bi_block_out){ space->tile, false, TILE_N, 1, 0, NULL } : end;
+    f2bi_block_out o = g->tiled ? (f2bi_block_out){ space->tile, false, g->tile_n, 1, 0, NULL } : end;
     int t = 0;
     int64_t l = 0;
     for (int64_t done = 0; done < k_sum || done == 0;) {
@@ -101,9 +114,11 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             if (g->in_place) {
                 r.b = (const elem *)term->b + l * term->b_row + col;
                 r.ldb = term->b_row, r.b_panel = NR;
-            } else if (g->one_tile) {
-                KERNEL(f2bi_gemm_pack_panel)(space->b + filled * NR, term, col, n, l, k);
-                r.b = space->b + filled * NR;
+            } else if (g->all_rows) {
+                r.b = space->b + filled * NR, r.b_panel = g->pass * NR;
+                for (int64_t j = 0; j < n; j += NR)
+                    KERNEL(f2bi_gemm_pack_panel)(space->b + filled * NR + j * g->pass, term, col + j,
+                                                 n - j < NR ? n - j : NR, l, k);
             } else {
                 r.b = g->packed + panels * NR * k_before(g->terms, t) + n0 * whole + l * NR;
             }
@@ -111,19 +126,24 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             filled += f2bi_whole_units(k), l += k;
             if (l == term->k) t++, l = 0;
         }
-        KERNEL(f2bi_gemm_block_out)(m, n, runs, n_runs, o);
+        bands(g, m, n, runs, n_runs, o);
         o.beta = 1, o.bias = NULL;
         done += filled > 0 ? filled : 1;
     }
-    if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, TILE_N, m, n);
+    if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, g->tile_n, m, n);
+}
+
+static int64_t tile_bytes(const gemm *g)
+{
+    return g->tiled ? (g->all_rows ? g->M : g->mc) * g->tile_n * (int64_t)sizeof(real) : 0;
 }
 
 static room room_of(const gemm *g, char *thread_space, int64_t per_thread)
 {
     char *at = thread_space + omp_get_thread_num() * per_thread;
     room r = { .tile = (real *)at };
-    r.a = (elem *)(at + (g->tiled ? g->mc * TILE_N * (int64_t)sizeof(real) : 0));
-    r.b = r.a;                          /* with one_tile A is never packed by the tile */
+    r.a = (elem *)(at + tile_bytes(g));
+    r.b = r.a;                          /* with all_rows A is never packed by the tile */
     return r;
 }
 
@@ -159,8 +179,8 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
     }
 }
 
-/* All rows in one tile: a task has the columns of one panel. */
-static void run_panels(const gemm *g, char *thread_space, int64_t per_thread)
+/* A task has all rows and tile_n columns. */
+static void run_columns(const gemm *g, char *thread_space, int64_t per_thread)
 {
     enum { PART = 256 };                /* of k, of an A that is packed */
 #pragma omp parallel if (is_work(g, g->N))
@@ -176,8 +196,8 @@ static void run_panels(const gemm *g, char *thread_space, int64_t per_thread)
         }
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t n0 = 0; n0 < g->N; n0 += NR)
-            tile_task(g, 0, g->M, n0, NR, 0, g->N - n0 < NR ? g->N - n0 : NR, &own);
+        for (int64_t n0 = 0; n0 < g->N; n0 += g->tile_n)
+            tile_task(g, 0, g->M, n0, g->tile_n, 0, g->N - n0 < g->tile_n ? g->N - n0 : g->tile_n, &own);
         KERNEL(f2bi_gemm_done)();
     }
 }
@@ -205,9 +225,12 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
-    g.one_tile = !g.in_place && M <= g.mc;
+    const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_BYTES && M <= FEW_ROWS;
+    g.all_rows = !g.in_place && (M <= g.mc || large_b);
     const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
-    g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;   /* few rows: share the columns out */
+    g.tile_n = M <= g.mc && !g.in_place ? NR
+             : g.all_rows || rows_tasks < 4 * f2b_threads() ? 4 * NR    /* few: share the columns out */
+                                                            : TILE_N;
     return g;
 }
 
@@ -219,20 +242,19 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
     const int64_t k_sum = k_before(g.terms, g.n_terms);
     const int64_t fit = SLAB_BYTES / (int64_t)sizeof(elem) / (k_sum > 0 ? k_sum : 1) / NR * NR;
     int64_t slab = fit < 4 * NR ? 4 * NR : fit;
-    if (g.in_place || g.one_tile || slab > N) slab = N;
+    if (g.in_place || g.all_rows || slab > N) slab = N;
 
-    int64_t packed = g.in_place || g.one_tile ? 0 : (slab + NR - 1) / NR * NR * k_sum;
-    for (int t = 0; g.one_tile && t < g.n_terms; t++)
+    int64_t packed = g.in_place || g.all_rows ? 0 : (slab + NR - 1) / NR * NR * k_sum;
+    for (int t = 0; g.all_rows && t < g.n_terms; t++)
         if (!reads_a(&g.terms[t])) packed += M * a_step(&g.terms[t]);
     packed = (packed + LINE - 1) / LINE * LINE * (int64_t)sizeof(elem);
-    const int64_t per_thread = (g.tiled ? g.mc * TILE_N : 0) * (int64_t)sizeof(real)
-                               + (g.one_tile ? NR : g.mc) * g.pass * (int64_t)sizeof(elem);
+    const int64_t per_thread = tile_bytes(&g) + (g.all_rows ? g.tile_n : g.mc) * g.pass * (int64_t)sizeof(elem);
     const int64_t threads = f2b_threads(), bias = N * (int64_t)sizeof(real);
     char *space = f2b_alloc_host((size_t)(packed + threads * per_thread + bias), F2B_TAG_SCRATCH);
     if (space == NULL) return F2B_ERR_MEMORY;
     g.packed = (elem *)space;
     elem *a_next = g.packed;
-    for (int t = 0; g.one_tile && t < g.n_terms; t++)
+    for (int t = 0; g.all_rows && t < g.n_terms; t++)
         if (!reads_a(&g.terms[t])) g.a_whole[t] = a_next, a_next += M * a_step(&g.terms[t]);
     char *thread_space = space + packed;
     if (out.bias != NULL) {
@@ -240,8 +262,8 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
         f2b_convert(values, F2B_REAL_DTYPE, out.bias, out.bias_type, (size_t)N);
         g.bias = values;
     }
-    if (g.one_tile) run_panels(&g, thread_space, per_thread);
-    for (int64_t s0 = 0; s0 < N && !g.one_tile; s0 += slab)
+    if (g.all_rows) run_columns(&g, thread_space, per_thread);
+    for (int64_t s0 = 0; s0 < N && !g.all_rows; s0 += slab)
         run_slab(&g, s0, N - s0 < slab ? N - s0 : slab, thread_space, per_thread);
     f2b_free(space);
     return F2B_OK;

@@ -80,6 +80,11 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
 void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                          const f2bi_block_out *o);
 void f2bi_gemm_amx_release(void);
+
+/* C [rows, n] = beta * C + bias + alpha * sums [rows, NR], rounded by AVX512_BF16; rows of C are
+ * contiguous, n <= NR, sums begin on a cache line. */
+void f2bi_gemm_write_rounded(const f2bi_block_out *o, const float *sums, float alpha, int64_t rows,
+                             int64_t n);
 #endif
 
 #endif

@@ -16,10 +16,10 @@ static f2b_products chosen = F2B_PRODUCTS_COUNT;
 static bool amx_is_emulated;
 
 #if defined(__x86_64__)
-static bool has_avx512(void)
+static bool has_avx512_bf16(void)
 {
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-           && __builtin_cpu_supports("avx512dq");
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw")
+           && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 #endif
 
@@ -34,7 +34,7 @@ static bool has_amx(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & osxsave) == 0) return false;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (~d & (amx_bf16 | amx_tile)) != 0) return false;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if ((~low & tile_state) != 0 || !has_avx512()) return false;
+    if ((~low & tile_state) != 0 || !has_avx512_bf16()) return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 #else
     return false;
@@ -45,8 +45,7 @@ static bool has(f2b_products family)
 {
     if (family == F2B_PRODUCTS_AMX_BF16) return has_amx();
 #if defined(__x86_64__)
-    if (family == F2B_PRODUCTS_AVX512_BF16)
-        return __builtin_cpu_supports("avx512bf16") && has_avx512();
+    if (family == F2B_PRODUCTS_AVX512_BF16) return has_avx512_bf16();
 #endif
     return family == F2B_PRODUCTS_F32;
 }

@@ -29,7 +29,8 @@ typedef struct f2b_projection {
  * dropout  on the LoRA's input only, or NULL; its row keys are borrowed until backward.
  * out      [n] tensors [..., out_i] in x's type; borrowed from the tape.
  * errors   F2B_ERR_SHAPE, F2B_ERR_DTYPE naming the projection.
- * saves    dropout(x) A^T [rows, sum of r]; reads x in backward only if a weight or an A is trained.
+ * saves    dropout(x) A^T [rows, sum of r] (on the CPU times scale); reads x in backward only if a
+ *          weight or an A is trained.
  * source   LoRA: Hu et al. 2021, arXiv:2106.09685; peft tuners/lora/layer.py (but for the shared mask).
  */
 f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,

@@ -39,7 +39,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
     const T *x_data = x->data;
-    T *h = NULL;                        /* h [M,R] = dropout(x) A^T */
+    T *h = NULL;                        /* h [M,R] = scale * dropout(x) A^T */
     char *scratch = NULL;
     if (R > 0) {
         void *saved;
@@ -54,7 +54,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         h = saved != NULL ? saved : (T *)(scratch + a_bytes + x_bytes);
         stack_a(n, a);
         const f2b_gemm_term term = { dropped(attr, x_data, xd, M, I), F2B_KERNEL_DTYPE, I, 1,
-                                     a, F2B_REAL_DTYPE, 1, I, I, 1.0 };
+                                     a, F2B_REAL_DTYPE, 1, I, I, attr->scale };
         const f2b_status status = f2bi_gemm(n->dtype, M, R, &term, 1,
                                             (f2b_gemm_out){ h, F2B_KERNEL_DTYPE, R, 1, 0, NULL, 0 });
         if (status != F2B_OK) {
@@ -70,8 +70,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         const int64_t O = w->shape[0], r = linear_rank(n, i);
         f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0 } };
         if (r > 0) {
-            terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r,
-                                        attr->scale };
+            terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r, 1.0 };
             h += r;
         }
         status = f2bi_gemm(n->dtype, M, O, terms, r > 0 ? 2 : 1,
@@ -111,7 +110,7 @@ static f2b_status weight_gradients(f2b_node *n, int i, const T *x, int64_t M, in
     return f2bi_gemm(n->dtype, O, I, &term, 1, (f2b_gemm_out){ dw, F2B_REAL_DTYPE, I, 1, 1, NULL, 0 });
 }
 
-/* dh [M,R] = scale * dy B, in bf16 rounded as the products that read it would; and dB [O,r] += scale *
+/* dh [M,R] = scale * dy B, in bf16 rounded as the products that read it would; and dB [O,r] +=
  * dy^T h, computed as its transpose: few rows, so that each part of dy is packed where it is used. */
 static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
 {
@@ -129,7 +128,7 @@ static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
         real *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
         if (db != NULL) {
             const f2b_gemm_term to_b = { h, F2B_KERNEL_DTYPE, 1, R, dy, F2B_KERNEL_DTYPE, O, 1, M,
-                                         attr->scale };
+                                         1.0 };
             F2B_TRY(f2bi_gemm(n->dtype, r, O, &to_b, 1,
                               (f2b_gemm_out){ db, F2B_REAL_DTYPE, 1, r, 1, NULL, 0 }));
         }
