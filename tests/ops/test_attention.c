@@ -36,7 +36,7 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
 #define Q(rows, width) { F2B_CHECK_ACTIVATION, 2, { rows, width }, -2, 2, NULL, false }
 #define I32(...) (const int32_t[]){ __VA_ARGS__ }
 
-static int32_t causal_130[130], full_9[9], causal_36[36];
+static int32_t causal_290[290], causal_130[130], full_9[9], causal_36[36];
 
 static const setup one = { 2, 1, I32(0, 1), I32(0), I32(1), I32(1) };
 static const setup packed = { 3, 3, I32(0, 4, 5, 9), I32(0, 4, 5), I32(4, 1, 4),
@@ -45,6 +45,8 @@ static const setup grouped = { 4, 2, I32(0, 3, 5), I32(0, 3), I32(3, 2), I32(1, 
 static const setup both_ways = { 2, 1, I32(0, 9), I32(0), I32(9), full_9 };
 static const setup blocks = { 6, 1, I32(0, 130), I32(0), I32(130), causal_130 };
 static const setup wide = { 40, 2, I32(0, 33, 36), I32(0, 33), I32(33, 3), causal_36 };
+/* Of the sizes that models have: several blocks of rows and of keys, the last ones odd. */
+static const setup long_one = { 64, 2, I32(0, 275, 290), I32(0, 275), I32(275, 15), causal_290 };
 /* Queries are the last rows only; keys lie in slots of 8 of which 6 and 3 are filled. */
 static const setup cached = { 5, 2, I32(0, 2, 3), I32(0, 8), I32(6, 3), I32(5, 6, 3) };
 
@@ -56,6 +58,8 @@ static const f2b_check_case cases[] = {
     { "more than a block of rows", build, &blocks, 3, { Q(130, 6), Q(130, 6), Q(130, 6) }, 0, 0, 3e-2 },
     { "wide grouped heads, two sequences, tiles that are not full", build, &wide, 3,
       { Q(36, 80), Q(36, 40), Q(36, 40) }, 0, 0, 3e-2 },
+    { "heads of 64, long and short", build, &long_one, 3, { Q(290, 64), Q(290, 64), Q(290, 64) },
+      0, 0, 3e-2 },
     { "last rows over a cache", build, &cached, 3, { Q(3, 10), Q(16, 10), Q(16, 10) }, 0, 0, 0 },
 };
 
@@ -101,6 +105,7 @@ static void all_cases(void **state)
 {
     (void)state;
     for (int i = 0; i < 130; i++) causal_130[i] = i + 1;
+    for (int i = 0; i < 290; i++) causal_290[i] = i < 275 ? i + 1 : i - 274;
     for (int i = 0; i < 9; i++) full_9[i] = 9;
     for (int i = 0; i < 36; i++) causal_36[i] = i < 33 ? i + 1 : i - 32;
     f2b_check_ops(cases, sizeof cases / sizeof *cases);

@@ -1,0 +1,151 @@
+/* CPU kernel of attention, backward. */
+#include "autograd/ops/attention/attention_parts.h"
+
+f2b_kernel KERNEL(f2bi_attention_backward);
+
+#if defined(F2B_KERNEL_F64)
+#define TURN f2bi_gemm_turn_f64
+#else
+#define TURN f2bi_gemm_turn_f32
+#endif
+
+enum { BQ = 64, BK = 128, BK_IN_REGISTERS = 112 };  /* query rows of a block, and keys */
+
+/*
+ * With P the softmax and S its argument:  dV = P^T dO,  dP = dO V^T,
+ * dS = P * (dP - rowsum(dO * O)),  dQ = scale * dS K,  dK = scale * dS^T Q
+ * (scale comes last).
+ * A block is BQ query rows by up to BK keys; its scores are held transposed ([keys, query rows]): P^T and
+ * dS^T are then left operands as they lie, and dQ is summed as its transpose, K^T dS^T. */
+typedef struct backward_out {
+    const T *o, *d_o;
+    const real *lse;
+    T *dq, *dk, *dv;            /* NULL where not wanted */
+    bool fresh_q;
+} backward_out;
+
+/* What the query rows of a block bring: packed for both sides, and two numbers a row. */
+typedef struct query_block {
+    int64_t rows, wide, n;      /* query rows, to the end of a vector; keys that any of them sees */
+    T *q_col, *do_col, *q_row, *do_row;
+    real *delta, *lse;          /* [wide], 0 behind the rows, like */
+    int32_t *limit;
+} query_block;
+
+/* What a block needs beside: the keys and values of the sequence, and room. */
+typedef struct key_side {
+    int64_t block;              /* keys of one */
+    const T *k, *v;             /* rows, as left operands */
+    int64_t ldk, ldv, ldt;
+    T *k_turned;                /* [D, ldt] */
+    real *s, *dp;               /* [BK, wide] */
+    T *pt, *ds, *ds_packed;     /* [BK, wide]; dS^T as a right operand */
+    real *dk, *dv, *dqt, *dq;   /* [L, D], [L, D], [D, wide], [wide, D] */
+} key_side;
+
+static int64_t backward_space(const view *w)
+{
+    const int64_t L = w->longest, D = w->D;
+    return (2 * L * even(D) + D * even(L) + 2 * BK * BQ + PACKED(BK, BQ) + 2 * PACKED(D, BQ)
+            + 2 * PACKED(BQ, D)) * (int64_t)sizeof(T)
+           + (2 * L * D + 2 * BK * BQ + 2 * D * BQ + 3 * BQ) * (int64_t)sizeof(real) + 19 * 64;
+}
+
+static void backward_block(const view *w, const backward_out *out, const query_block *b, key_side *x,
+                           int64_t j0)
+{
+    const int64_t D = w->D, rows = b->rows, ld = b->wide;
+    const int64_t keys = b->n - j0 < x->block ? b->n - j0 : x->block, steps = steps_of(ld, rows);
+    BLOCK(keys, ld, D, 1, x->k + j0 * x->ldk, x->ldk, b->q_col, D, 0, x->s, ld);
+    BLOCK(keys, ld, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col, D, 0, x->dp, ld);
+    const f2bi_softmax_block softmax = { j0, keys, ld, w->scale, x->s, x->dp, b->lse, b->delta, b->limit,
+                                         x->pt, x->ds };
+    KERNEL(f2bi_softmax_backward)(&softmax);
+    if (out->dv) BLOCK(keys, D, steps, 1, x->pt, ld, b->do_row, rows, 1, x->dv + j0 * D, D);
+    if (out->dk) BLOCK(keys, D, steps, 1, x->ds, ld, b->q_row, rows, 1, x->dk + j0 * D, D);
+    if (out->dq == NULL) return;
+    pack_rows(x->ds_packed, x->ds, ld, keys, ld);
+    BLOCK(D, ld, keys, 1, x->k_turned + j0, x->ldt, x->ds_packed, keys, j0 > 0, x->dqt, ld);
+}
+
+static void read_queries(const view *w, const backward_out *out, query_block *b, int64_t h, int64_t t)
+{
+    const int64_t D = w->D, at = t * w->q_width + h * D;
+    pack_columns(b->q_col, w->q + at, w->q_width, b->rows, D);
+    pack_rows(b->q_row, w->q + at, w->q_width, b->rows, D);
+    pack_columns(b->do_col, out->d_o + at, w->q_width, b->rows, D);
+    pack_rows(b->do_row, out->d_o + at, w->q_width, b->rows, D);
+    for (int64_t i = 0; i < b->rows; i++) {
+        const T *o = out->o + at + i * w->q_width, *d_o = out->d_o + at + i * w->q_width;
+        real sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < D; c++) sum += LOAD(o[c]) * LOAD(d_o[c]);
+        b->delta[i] = sum;
+        b->lse[i] = out->lse[h * w->Tq + t + i];
+        b->limit[i] = w->limit[t + i];
+    }
+    for (int64_t i = b->rows; i < b->wide; i++) b->delta[i] = b->lse[i] = 0, b->limit[i] = 0;
+}
+
+static void add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D, real factor, bool fresh)
+{
+    for (int64_t i = 0; i < rows; i++)
+        KERNEL(f2bi_scaled_row)(dst + i * width, src + i * D, D, factor, !fresh);
+}
+
+static void add_queries(const view *w, const backward_out *out, key_side *x, const query_block *b,
+                        int64_t h, int64_t t)
+{
+    const int64_t D = w->D;
+    T *dq = out->dq + t * w->q_width + h * D;
+    TURN(x->dq, D, x->dqt, b->wide, D, b->rows);
+    add_rows(dq, w->q_width, x->dq, b->rows, D, w->scale, out->fresh_q);
+}
+
+static void backward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
+{
+    const backward_out *out = context;
+    const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
+    if (w->q_start[s] == w->q_start[s + 1]) return;
+    TAKE(T, k_space, L * even(D)); TAKE(T, v_space, L * even(D)); TAKE(T, k_turned, D * even(L));
+    TAKE(T, pt, BK * BQ); TAKE(T, ds, BK * BQ); TAKE(T, ds_packed, PACKED(BK, BQ));
+    TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
+    TAKE(T, q_row, PACKED(BQ, D)); TAKE(T, do_row, PACKED(BQ, D));
+    TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ); TAKE(real, dq, D * BQ);
+    TAKE(real, scores, BK * BQ); TAKE(real, dp, BK * BQ); TAKE(real, delta, BQ); TAKE(real, lse, BQ);
+    TAKE(int32_t, limit, BQ);
+    key_side x = { .block = in_tiles() ? BK : BK_IN_REGISTERS, .k_turned = k_turned, .ldt = even(L), .s = scores, .dp = dp, .pt = pt, .ds = ds,
+                   .ds_packed = ds_packed, .dk = dk, .dv = dv, .dqt = dqt, .dq = dq };
+    x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
+    x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);
+    if (out->dq) KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, w->k + first, w->k_width, L, D);
+    memset(dk, 0, (size_t)(L * D) * sizeof(real));
+    memset(dv, 0, (size_t)(L * D) * sizeof(real));
+
+    for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
+        for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
+            const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
+            query_block b = { .rows = rows, .wide = padded(rows), .q_col = q_col, .q_row = q_row,
+                              .do_col = do_col, .do_row = do_row, .delta = delta, .lse = lse,
+                              .limit = limit };
+            /* An even number of keys, so that pairs of k_turned end with the block or the sequence. */
+            b.n = even(most_visible(w, t, rows)) < L ? even(most_visible(w, t, rows)) : L;
+            read_queries(w, out, &b, h, t);
+            for (int64_t j0 = 0; j0 < b.n; j0 += x.block) backward_block(w, out, &b, &x, j0);
+            if (out->dq) add_queries(w, out, &x, &b, h, t);
+        }
+    }
+    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D, w->scale, false);
+    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D, 1, false);
+}
+
+f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
+{
+    const view w = view_of(n);
+    backward_out out = { .o = n->out[0]->data, .d_o = n->out[0]->grad, .lse = n->saved[0] };
+    out.dq = f2b_node_grad(n, ATT_Q, &out.fresh_q);
+    out.dk = f2b_node_grad(n, ATT_K, NULL);     /* rows outside all sequences get zero */
+    out.dv = f2b_node_grad(n, ATT_V, NULL);
+    n->flops = 2.5 * flops_of(&w);
+    return run_tasks(&w, backward_space(&w), backward_task, &out);
+}

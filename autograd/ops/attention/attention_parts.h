@@ -1,0 +1,130 @@
+/*
+ * What forward and backward of attention share. One task is one sequence and one key/value head; it goes
+ * through the query heads of the group and through blocks of query rows in order, so that sums over
+ * queries (dk, dv) need no atomics and have one order. Legend: L keys a block sees, D head_dim.
+ */
+#ifndef F2B_AUTOGRAD_OPS_ATTENTION_PARTS_H
+#define F2B_AUTOGRAD_OPS_ATTENTION_PARTS_H
+
+#include <omp.h>
+#include <string.h>
+
+#include "autograd/device/cpu/gemm.h"
+#include "autograd/device/cpu/products.h"
+#include "autograd/device/cpu/threads.h"
+#include "autograd/ops/attention/attention_internal.h"
+#include "autograd/ops/attention/attention_rows.h"
+
+#define PACK KERNEL(f2bi_gemm_pack)
+#define BLOCK KERNEL(f2bi_gemm_block)
+#define PACKED KERNEL(f2bi_gemm_packed_elements)
+
+/* Everything a task needs to know of the node. */
+typedef struct view {
+    const T *q, *k, *v;
+    const int32_t *q_start, *k_start, *k_count, *limit;
+    int64_t n, Tq, D, heads, kv_heads, group, q_width, k_width, longest;
+    real scale;
+} view;
+
+static inline view view_of(const f2b_node *n)
+{
+    const attention_attr *a = n->attr;
+    view w = { .q = n->in[ATT_Q]->data, .k = n->in[ATT_K]->data, .v = n->in[ATT_V]->data,
+               .q_start = n->in[ATT_Q_START]->data, .k_start = n->in[ATT_K_START]->data,
+               .k_count = n->in[ATT_K_COUNT]->data, .limit = n->in[ATT_LIMIT]->data,
+               .n = f2b_numel(n->in[ATT_K_START]), .Tq = n->in[ATT_Q]->shape[0],
+               .D = a->head_dim, .q_width = n->in[ATT_Q]->shape[1],
+               .k_width = n->in[ATT_K]->shape[1], .scale = (real)a->scale };
+    w.heads = w.q_width / w.D, w.kv_heads = w.k_width / w.D, w.group = w.heads / w.kv_heads;
+    for (int64_t s = 0; s < w.n; s++)
+        if (w.k_count[s] > w.longest) w.longest = w.k_count[s];
+    return w;
+}
+
+static inline double flops_of(const view *w)
+{
+    double pairs = 0;
+    for (int64_t t = 0; t < w->Tq; t++) pairs += w->limit[t];
+    return 4.0 * pairs * (double)(w->heads * w->D);
+}
+
+static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+static inline int64_t padded(int64_t n) { return (n + F2BI_ATT_PAD - 1) / F2BI_ATT_PAD * F2BI_ATT_PAD; }
+
+/* Rows of x (stride `width`) as the left side of a product: in place, but where pairs would be read
+ * across their end (bf16 and an odd D) copied to `space` [rows, even(D)]. */
+static inline const T *left_rows(const T *x, int64_t width, int64_t rows, int64_t D, T *space, int64_t *ld)
+{
+    *ld = width;
+    if (sizeof(T) != sizeof(f2b_bf16) || D % 2 == 0) return x;
+    *ld = even(D);
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(space + i * *ld, x + i * width, (size_t)D * sizeof(T));
+        space[i * *ld + D] = 0;
+    }
+    return space;
+}
+
+/* B(i,c) = x[i,c]: rows along k. */
+static inline void pack_rows(T *packed, const T *x, int64_t width, int64_t rows, int64_t D)
+{
+    const f2b_gemm_term t = { .b = x, .b_type = F2B_KERNEL_DTYPE, .b_row = width, .b_col = 1, .k = rows };
+    PACK(packed, &t, 0, D);
+}
+
+/* B(c,i) = x[i,c]: rows along n. */
+static inline void pack_columns(T *packed, const T *x, int64_t width, int64_t rows, int64_t D)
+{
+    const f2b_gemm_term t = { .b = x, .b_type = F2B_KERNEL_DTYPE, .b_row = 1, .b_col = width, .k = D };
+    PACK(packed, &t, 0, rows);
+}
+
+static inline int64_t most_visible(const view *w, int64_t t0, int64_t rows)
+{
+    int64_t most = 0;
+    for (int64_t t = t0; t < t0 + rows; t++)
+        if (w->limit[t] > most) most = w->limit[t];
+    return most;
+}
+
+/* Parts of a thread's space, each on a cache line of its own. */
+static inline void *take(char **space, int64_t count, size_t size)
+{
+    void *part = *space;
+    *space += (count * (int64_t)size + 63) / 64 * 64;
+    return part;
+}
+#define TAKE(type, name, count) type *name = take(&space, count, sizeof(type))
+
+/* Runs task(view, sequence, kv head, this thread's space, context) for all, on all threads. */
+typedef void task_fn(const view *w, int64_t s, int64_t g, char *space, void *context);
+static inline f2b_status run_tasks(const view *w, int64_t bytes, task_fn *task, void *context)
+{
+    char *all = f2b_alloc_host((size_t)(bytes * f2b_threads()), F2B_TAG_SCRATCH);
+    if (all == NULL) return F2B_ERR_MEMORY;
+#pragma omp parallel if (w->n * w->kv_heads > 1)
+    {
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t i = 0; i < w->n * w->kv_heads; i++)
+            task(w, i / w->kv_heads, i % w->kv_heads, all + omp_get_thread_num() * bytes, context);
+        KERNEL(f2bi_gemm_done)();
+    }
+    f2b_free(all);
+    return F2B_OK;
+}
+
+/* How far a product along rows of P or dS (`wide` long, 0 behind the last of n) goes: in bf16 whole units,
+ * which packed operands are too. */
+static inline int64_t steps_of(int64_t wide, int64_t n)
+{
+    return F2B_KERNEL_DTYPE == F2B_BF16 ? wide : wide < n ? wide : n;
+}
+
+/* Kernels in registers take 14 rows, tiles 32. */
+static inline bool in_tiles(void)
+{
+    return F2B_KERNEL_DTYPE == F2B_BF16 && f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16;
+}
+
+#endif

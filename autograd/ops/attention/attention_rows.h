@@ -1,0 +1,33 @@
+/*
+ * The softmax of attention, forward and backward, on blocks of scores. Compiled as kernels are (kernel.h).
+ * In bf16 it goes with the products (products.h): AVX-512 where they are, else plain loops.
+ */
+#ifndef F2B_AUTOGRAD_OPS_ATTENTION_ROWS_H
+#define F2B_AUTOGRAD_OPS_ATTENTION_ROWS_H
+
+#include "autograd/device/cpu/kernel.h"
+
+/* Rows of scores are whole vectors, and whole units of packed operands (gemm.h). */
+enum { F2BI_ATT_PAD = 64 / sizeof(T) };
+
+/* One row of scores s, of which the first n count: p[j] = exp(scale*s[j] - largest) for j < n, 0 up to
+ * `wide` (n <= wide, a multiple of F2BI_ATT_PAD; s is that long and may be changed). Returns the log of
+ * the sum of exp(scale*s), and one over the sum of p. */
+real KERNEL(f2bi_softmax_row)(real *s, T *p, int64_t n, int64_t wide, real scale, real *inverse);
+
+/* Scores and dP of a block, transposed: [keys, wide], a column is a query row. */
+typedef struct f2bi_softmax_block {
+    int64_t first, keys, wide;  /* first key; wide: a multiple of F2BI_ATT_PAD */
+    real scale;
+    real *s, *dp;               /* changed */
+    const real *lse, *delta;    /* [wide]: log sums; rowsum(dO * O) */
+    const int32_t *limit;       /* [wide]: keys that the query row sees, 0 behind the last */
+    T *p, *ds;                  /* [keys, wide]: P and P * (dP - delta), 0 where the key is not seen */
+} f2bi_softmax_block;
+
+void KERNEL(f2bi_softmax_backward)(const f2bi_softmax_block *b);
+
+/* y[c] = factor * x[c] for c < n, or added to y. */
+void KERNEL(f2bi_scaled_row)(T *y, const real *x, int64_t n, real factor, bool add);
+
+#endif

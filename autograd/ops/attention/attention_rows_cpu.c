@@ -1,0 +1,193 @@
+/* See attention_rows.h. */
+#include "autograd/ops/attention/attention_rows.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#include "autograd/device/cpu/products.h"
+#include "autograd/device/cpu/row_math.h"
+#include "autograd/device/cpu/vector_math.h"
+
+/* ---- Plain loops ---- */
+
+static real plain_row(real *restrict s, T *restrict p, int64_t n, int64_t wide, real scale, real *inverse)
+{
+    const int32_t count = (int32_t)n, end = (int32_t)((n + F2BI_ATT_PAD - 1) / F2BI_ATT_PAD * F2BI_ATT_PAD);
+    real top = scale * s[0];
+#pragma omp simd reduction(max : top)
+    for (int32_t j = 0; j < end; j++) {
+        const real x = scale * (j < count ? s[j] : s[0]);
+        top = x > top ? x : top;
+    }
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int32_t j = 0; j < end; j++) {
+        const real x = j < count ? f2bi_exp(scale * s[j] - top) : 0;
+        s[j] = x;
+        sum += x;
+    }
+    for (int32_t j = 0; j < end; j++) STORE(p[j], s[j]);
+    for (int64_t j = end; j < wide; j++) p[j] = 0;
+    *inverse = 1 / sum;
+    return top + R(log)(sum);
+}
+
+static void plain_backward(const f2bi_softmax_block *b)
+{
+    const real *lse = b->lse, *delta = b->delta, scale = b->scale;
+    const int32_t *limit = b->limit, wide = (int32_t)b->wide;
+    for (int64_t j = 0; j < b->keys; j++) {
+        real *restrict s = b->s + j * wide, *restrict dp = b->dp + j * wide;
+        T *restrict p = b->p + j * wide, *restrict ds = b->ds + j * wide;
+        const int32_t key = (int32_t)(b->first + j);
+        for (int32_t i = 0; i < wide; i++) {
+            const real x = key < limit[i] ? f2bi_exp(scale * s[i] - lse[i]) : 0;
+            const real d = key < limit[i] ? x * (dp[i] - delta[i]) : 0;
+            s[i] = x, dp[i] = d;
+        }
+        for (int32_t i = 0; i < wide; i++) {
+            STORE(p[i], s[i]);
+            STORE(ds[i], dp[i]);
+        }
+    }
+}
+
+static void plain_scaled(T *restrict y, const real *restrict x, int64_t n, real factor, bool add)
+{
+    if (add)
+        for (int64_t c = 0; c < n; c++) STORE(y[c], LOAD(y[c]) + factor * x[c]);
+    else
+        for (int64_t c = 0; c < n; c++) STORE(y[c], factor * x[c]);
+}
+
+/* ---- AVX-512 for bf16 ---- */
+
+#if defined(F2B_KERNEL_BF16) && defined(__x86_64__)
+#include <immintrin.h>
+#define WIDE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
+#define WIDE_INLINE WIDE_TARGET static inline __attribute__((always_inline))
+enum { VL = 16 };
+#define LOG2E 1.44269504088896341f
+
+/* 2^t: the fraction by a polynomial (relative error 2.6e-6, a thousandth of bf16's), the rest as an
+ * exponent. Infinities and NaN come out right. */
+WIDE_INLINE __m512 power_of_two(__m512 t)
+{
+    const __m512 r = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 p = _mm512_set1_ps(1.353416995e-02f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.201146259e-02f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.414427510e-01f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.930038372e-01f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000002593f));
+    return _mm512_scalef_ps(p, t);
+}
+
+WIDE_INLINE void store_two(T *to, __m512 low, __m512 high)
+{
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+
+/* The first n - j of a vector that starts at j. */
+WIDE_INLINE __mmask16 within(int64_t j, int64_t n)
+{
+    return n - j >= VL ? 0xFFFF : n > j ? (__mmask16)((1u << (n - j)) - 1) : 0;
+}
+
+WIDE_TARGET static real wide_row(real *s, T *p, int64_t n, int64_t wide, real scale, real *inverse)
+{
+    const __m512 factor = _mm512_set1_ps(scale * LOG2E), least = _mm512_set1_ps(-INFINITY);
+    __m512 top0 = least, top1 = least;
+    int64_t j = 0;
+    for (; j + 2 * VL <= n; j += 2 * VL) {
+        top0 = _mm512_max_ps(top0, _mm512_mul_ps(_mm512_loadu_ps(s + j), factor));
+        top1 = _mm512_max_ps(top1, _mm512_mul_ps(_mm512_loadu_ps(s + j + VL), factor));
+    }
+    for (; j < n; j += VL) {
+        const __mmask16 in = within(j, n);
+        top0 = _mm512_mask_max_ps(top0, in, top0, _mm512_mul_ps(_mm512_loadu_ps(s + j), factor));
+    }
+    const float top = _mm512_reduce_max_ps(_mm512_max_ps(top0, top1));
+    const __m512 least_t = _mm512_set1_ps(-top);
+    __m512 sum0 = _mm512_setzero_ps(), sum1 = sum0;
+    for (j = 0; j + 2 * VL <= n; j += 2 * VL) {
+        const __m512 x = power_of_two(_mm512_fmadd_ps(_mm512_loadu_ps(s + j), factor, least_t));
+        const __m512 y = power_of_two(_mm512_fmadd_ps(_mm512_loadu_ps(s + j + VL), factor, least_t));
+        sum0 = _mm512_add_ps(sum0, x), sum1 = _mm512_add_ps(sum1, y);
+        store_two(p + j, x, y);
+    }
+    for (; j < wide; j += 2 * VL) {
+        const __mmask16 in0 = within(j, n), in1 = within(j + VL, n);
+        const __m512 x = power_of_two(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(in0, s + j), factor, least_t));
+        const __m512 y = power_of_two(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(in1, s + j + VL), factor, least_t));
+        sum0 = _mm512_mask_add_ps(sum0, in0, sum0, x), sum1 = _mm512_mask_add_ps(sum1, in1, sum1, y);
+        store_two(p + j, _mm512_maskz_mov_ps(in0, x), _mm512_maskz_mov_ps(in1, y));
+        if (j + 2 * VL >= n) break;
+    }
+    for (j += 2 * VL; j < wide; j += 2 * VL) _mm512_storeu_si512(p + j, _mm512_setzero_si512());
+    const float sum = _mm512_reduce_add_ps(_mm512_add_ps(sum0, sum1));
+    *inverse = 1 / sum;
+    return top / LOG2E + logf(sum);
+}
+
+/* Sixteen query rows of one key: P, and P * (dP - delta) in `ds`. */
+WIDE_INLINE __m512 one_vector(const f2bi_softmax_block *b, int64_t at, int64_t i, __m512i key, __m512 *ds)
+{
+    const __mmask16 seen = _mm512_cmplt_epi32_mask(key, _mm512_loadu_si512(b->limit + i));
+    const __m512 factor = _mm512_set1_ps(b->scale * LOG2E);
+    const __m512 lse = _mm512_mul_ps(_mm512_loadu_ps(b->lse + i), _mm512_set1_ps(LOG2E));
+    const __m512 p = _mm512_maskz_mov_ps(
+        seen, power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(b->s + at + i), factor, lse)));
+    const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(b->dp + at + i), _mm512_loadu_ps(b->delta + i));
+    *ds = _mm512_maskz_mul_ps(seen, p, d);
+    return p;
+}
+
+WIDE_TARGET static void wide_backward(const f2bi_softmax_block *b)
+{
+    for (int64_t j = 0; j < b->keys; j++) {
+        const __m512i key = _mm512_set1_epi32((int)(b->first + j));
+        const int64_t at = j * b->wide;
+        for (int64_t i = 0; i < b->wide; i += 2 * VL) {
+            __m512 d0, d1;
+            const __m512 p0 = one_vector(b, at, i, key, &d0), p1 = one_vector(b, at, i + VL, key, &d1);
+            store_two(b->p + at + i, p0, p1);
+            store_two(b->ds + at + i, d0, d1);
+        }
+    }
+}
+
+WIDE_TARGET static void wide_scaled(T *y, const real *x, int64_t n, real factor, bool add)
+{
+    const __m512 f = _mm512_set1_ps(factor);
+    for (int64_t c = 0; c < n; c += VL) {
+        const __mmask16 in = within(c, n);
+        const __m512 v = _mm512_maskz_loadu_ps(in, x + c);
+        const __m512 old = add ? _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(in, y + c))
+                               : _mm512_setzero_ps();
+        _mm256_mask_storeu_epi16(y + c, in, (__m256i)_mm512_cvtneps_pbh(_mm512_fmadd_ps(f, v, old)));
+    }
+}
+#define IS_WIDE (f2b_cpu_products() != F2B_PRODUCTS_F32)
+
+#else
+
+#define IS_WIDE false
+#define wide_row plain_row
+#define wide_backward plain_backward
+#define wide_scaled plain_scaled
+#endif
+
+real KERNEL(f2bi_softmax_row)(real *s, T *p, int64_t n, int64_t wide, real scale, real *inverse)
+{
+    return (IS_WIDE ? wide_row : plain_row)(s, p, n, wide, scale, inverse);
+}
+
+void KERNEL(f2bi_softmax_backward)(const f2bi_softmax_block *b)
+{
+    (IS_WIDE ? wide_backward : plain_backward)(b);
+}
+
+void KERNEL(f2bi_scaled_row)(T *y, const real *x, int64_t n, real factor, bool add)
+{
+    (IS_WIDE ? wide_scaled : plain_scaled)(y, x, n, factor, add);
+}
