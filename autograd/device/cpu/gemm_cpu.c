@@ -116,9 +116,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
                 r.ldb = term->b_row, r.b_panel = NR;
             } else if (g->all_rows) {
                 r.b = space->b + filled * NR, r.b_panel = g->pass * NR;
-                for (int64_t j = 0; j < n; j += NR)
-                    KERNEL(f2bi_gemm_pack_panel)(space->b + filled * NR + j * g->pass, term, col + j,
-                                                 n - j < NR ? n - j : NR, l, k);
+                KERNEL(f2bi_gemm_pack_panels)(space->b + filled * NR, g->pass * NR, term, col, n, l, k);
             } else {
                 r.b = g->packed + panels * NR * k_before(g->terms, t) + n0 * whole + l * NR;
             }
@@ -154,6 +152,7 @@ static bool is_work(const gemm *g, int64_t columns)
 
 static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space, int64_t per_thread)
 {
+    enum { PART = 4 * NR };             /* of the columns, packed at a time */
     const int64_t tiles_m = (g->M + g->mc - 1) / g->mc, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
 #pragma omp parallel if (is_work(g, slab))
@@ -163,9 +162,9 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
         for (int t = 0; t < g->n_terms && panels > 0; t++) {
             const int64_t k = g->terms[t].k, panel = f2bi_whole_units(k) * NR;
 #pragma omp for schedule(static) nowait
-            for (int64_t p = 0; p < panels; p++)
-                KERNEL(f2bi_gemm_pack_panel)(packed + p * panel, &g->terms[t], s0 + p * NR,
-                                             slab - p * NR < NR ? slab - p * NR : NR, 0, k);
+            for (int64_t n = 0; n < slab; n += PART)
+                KERNEL(f2bi_gemm_pack_panels)(packed + n / NR * panel, panel, &g->terms[t], s0 + n,
+                                              slab - n < PART ? slab - n : PART, 0, k);
             packed += panels * panel;
         }
 #pragma omp barrier
@@ -228,9 +227,9 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_BYTES && M <= FEW_ROWS;
     g.all_rows = !g.in_place && (M <= g.mc || large_b);
     const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
-    g.tile_n = M <= g.mc && !g.in_place ? NR
-             : g.all_rows || rows_tasks < 4 * f2b_threads() ? 4 * NR    /* few: share the columns out */
-                                                            : TILE_N;
+    const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
+    if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : 4 * NR;
+    else g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;
     return g;
 }
 

@@ -39,10 +39,10 @@ static inline int64_t f2bi_whole_units(int64_t k) { return (k + UNIT - 1) / UNIT
 
 /* ---- Packing (gemm_pack_cpu.c) ---- */
 
-/* One panel of B: columns [first, first + n), n <= NR, and rows [l0, l0 + k), l0 a whole step:
- * dst[(i/STEP*NR + j)*STEP + i%STEP] is B(l0 + i, first + j), zeros beyond n and beyond k. */
-void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n,
-                                  int64_t l0, int64_t k);
+/* Panels of B: columns [first, first + n), NR a panel, and rows [l0, l0 + k), l0 a whole step:
+ * dst[j/NR*panel + (i/STEP*NR + j%NR)*STEP + i%STEP] is B(l0 + i, first + j), zeros beyond n and beyond k. */
+void KERNEL(f2bi_gemm_pack_panels)(elem *dst, int64_t panel, const f2b_gemm_term *t, int64_t first,
+                                   int64_t n, int64_t l0, int64_t k);
 
 /* Rows [m0, m0 + m) of A, k elements of each from l0 on: dst[i*ld + j], zeros in an unfinished step. */
 void KERNEL(f2bi_gemm_pack_a)(elem *dst, int64_t ld, const f2b_gemm_term *t, int64_t m0, int64_t m,

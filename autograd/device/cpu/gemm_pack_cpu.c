@@ -2,13 +2,17 @@
  * Packing of the GEMM's operands into the order in which the kernels read them. Lines come from
  * gemm_operand.h; here they are only laid out: as they are, or turned over through squares of 16.
  */
+#include <stdbool.h>
 #include <string.h>
 
 #include "autograd/core/status.h"
 #include "autograd/device/cpu/gemm_internal.h"
 #include "autograd/device/cpu/gemm_operand.h"
 
-enum { SIDE = 16, RUN = 64 };       /* a square, and how much of a line is taken at a time */
+enum {
+    SIDE = 16, RUN = 64,            /* a square, and how much of a line is taken at a time */
+    WIDE = 4 * NR, AHEAD = 16,      /* columns packed at a time, and for which row memory is asked early */
+};
 
 /* What is moved as a whole: one element, or a pair along k. */
 #if defined(F2B_KERNEL_F64)
@@ -113,31 +117,56 @@ static void turn_lines(unit *dst, const f2bi_operand *o, int64_t first, int64_t 
         const int64_t run = k - l < STEP * RUN ? k - l : STEP * RUN;
         for (int64_t j0 = 0; j0 < n; j0 += SIDE) {
             const int64_t nj = n - j0 < SIDE ? n - j0 : SIDE;
+            unit *to = dst + l / STEP * NR + j0;
+            if (o->type == F2B_ELEM_DTYPE && o->stride % STEP == 0 && run % STEP == 0) {
+                const elem *line = f2bi_operand_line(o, first + j0, l0 + l, run, space);
+                for (int64_t j = 0; j < nj && l + 2 * STEP * RUN <= k; j++)     /* what comes next */
+                    for (int64_t i = 0; i < STEP * RUN; i += 64 / (int)sizeof(elem))
+                        __builtin_prefetch(line + j * o->stride + STEP * RUN + i);
+                turn(to, NR, (const unit *)line, o->stride / STEP, run / STEP, nj);
+                continue;
+            }
             for (int64_t j = 0; j < nj; j++)
                 copy_steps(tile + j * RUN, f2bi_operand_line(o, first + j0 + j, l0 + l, run, space),
                            run);
-            turn(dst + l / STEP * NR + j0, NR, tile, RUN, (run + STEP - 1) / STEP, nj);
+            turn(to, NR, tile, RUN, (run + STEP - 1) / STEP, nj);
         }
     }
 }
 
-void KERNEL(f2bi_gemm_pack_panel)(elem *dst, const f2b_gemm_term *t, int64_t first, int64_t n,
-                                  int64_t l0, int64_t k)
+/* Lines along n: row by row over up to WIDE columns, so that memory is read in more than single cache lines. */
+static void zip_lines(elem *dst, int64_t panel, const f2bi_operand *o, int64_t first, int64_t n, int64_t l0,
+                      int64_t k)
+{
+    elem space[STEP][WIDE];
+    const int64_t early = o->type == F2B_ELEM_DTYPE ? AHEAD * o->stride : 0;
+    for (int64_t i = 0; i < k; i += STEP) {
+        const bool pair = STEP == 2 && i + 1 < k;
+        const elem *x = f2bi_operand_line(o, l0 + i, first, n, space[0]);
+        const elem *y = pair ? f2bi_operand_line(o, l0 + i + 1, first, n, space[STEP - 1]) : NULL;
+        for (int64_t j = 0; j < n; j += NR) {
+            if (early > 0 && i + AHEAD + 1 < k) {
+                __builtin_prefetch(x + j + early);
+                if (pair) __builtin_prefetch(y + j + early);
+            }
+            zip((unit *)(dst + j / NR * panel + i * NR), x + j, pair ? y + j : NULL, n - j < NR ? n - j : NR);
+        }
+    }
+}
+
+void KERNEL(f2bi_gemm_pack_panels)(elem *dst, int64_t panel, const f2b_gemm_term *t, int64_t first,
+                                   int64_t n, int64_t l0, int64_t k)
 {
     const f2bi_operand o = f2bi_operand_b(t);
-    const int64_t steps = (k + STEP - 1) / STEP * STEP, first_zero = n < NR ? 0 : steps;
-    memset(dst + first_zero * NR, 0, (size_t)((f2bi_whole_units(k) - first_zero) * NR) * sizeof *dst);
-    if (t->b_col != 1) {
-        turn_lines((unit *)dst, &o, first, n, l0, k);
-        return;
+    const int64_t steps = (k + STEP - 1) / STEP * STEP;
+    for (int64_t j = 0; j < n; j += NR) {
+        elem *to = dst + j / NR * panel;
+        const int64_t nj = n - j < NR ? n - j : NR, first_zero = nj < NR ? 0 : steps;
+        memset(to + first_zero * NR, 0, (size_t)((f2bi_whole_units(k) - first_zero) * NR) * sizeof *to);
+        if (t->b_col != 1) turn_lines((unit *)to, &o, first + j, nj, l0, k);
     }
-    elem space[STEP][NR];
-    for (int64_t i = 0; i < k; i += STEP) {
-        const elem *x = f2bi_operand_line(&o, l0 + i, first, n, space[0]);
-        const elem *y = STEP == 2 && i + 1 < k
-                      ? f2bi_operand_line(&o, l0 + i + 1, first, n, space[STEP - 1]) : NULL;
-        zip((unit *)(dst + i * NR), x, y, n);
-    }
+    for (int64_t j = 0; j < n && t->b_col == 1; j += WIDE)
+        zip_lines(dst + j / NR * panel, panel, &o, first + j, n - j < WIDE ? n - j : WIDE, l0, k);
 }
 
 /* Lines across k become rows: dst[i*ld + j] is element `first + i` of line l0 + j, i < m, j < k. */
@@ -187,9 +216,7 @@ void KERNEL(f2bi_gemm_turn)(elem *dst, int64_t ld, const elem *src, int64_t src_
 
 void KERNEL(f2bi_gemm_pack)(elem *packed, const f2b_gemm_term *term, int64_t first, int64_t n)
 {
-    for (int64_t j = 0; j < n; j += NR)
-        KERNEL(f2bi_gemm_pack_panel)(packed + j * f2bi_whole_units(term->k), term, first + j,
-                                     n - j < NR ? n - j : NR, 0, term->k);
+    KERNEL(f2bi_gemm_pack_panels)(packed, f2bi_whole_units(term->k) * NR, term, first, n, 0, term->k);
 }
 
 int64_t KERNEL(f2bi_gemm_packed_elements)(int64_t k, int64_t N)
