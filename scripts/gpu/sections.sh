@@ -186,7 +186,7 @@ section_step() {
     header "drawn weights, one micro-batch a step"
     measured "conversation, bf16" $eight
     measured "conversation, bf16, layers computed again" $eight $layer
-    if ours bin/f2b-train --help-config | grep -q '| fp8'; then measured "conversation, fp8" $eight train.precision=fp8; fi
+    if ours bin/f2b-train --help-config | grep -q fp8; then measured "conversation, fp8" $eight train.precision=fp8; fi
     measured "captions, bf16" $eight --kind caption
     measured "both, bf16" $eight --kind both
     if ! quick; then

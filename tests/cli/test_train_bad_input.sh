@@ -32,6 +32,7 @@ code=$?
 expect 2 'wrong.yaml:5: unknown key lora.alhpa; did you mean lora.alpha?' 'unknown key'
 message 'unknown key'
 refused 2 'train.stesp' 'unknown key in an override' train.stesp=3
+refused 2 'fp8 needs a CUDA device from sm_89' 'fp8 on the processor' train.precision=fp8 model.weights=bf16
 refused 3 "$work/model-none" 'missing model folder' model.path="$work/model-none"
 mv "$work/model/tokenizer.model" "$work/tokenizer.model"
 refused 3 tokenizer.model 'missing model file'

@@ -131,9 +131,9 @@ static f2b_status takes_fp8(int index)
     struct cudaDeviceProp p;
     F2BI_CUDA_TRY(index, cudaGetDeviceProperties(&p, index));
     if (10 * p.major + p.minor >= FIRST_WITH_FP8) return F2B_OK;
-    return f2b_fail(F2B_ERR_DEVICE, "cuda:%d: %s is sm_%d%d and has no products of 8-bit floats: "
-                    "train.precision fp8 needs sm_89 (Ada, Hopper) or newer; use bf16", index, p.name,
-                    p.major, p.minor);
+    return f2b_fail(F2B_ERR_DEVICE, "cuda:%d: %s is sm_%d%d, a compute capability without products of "
+                    "8-bit floats: train.precision fp8 needs sm_89 (Ada, Hopper) or newer; use bf16",
+                    index, p.name, p.major, p.minor);
 }
 
 /* ---- Bad indices ---- */

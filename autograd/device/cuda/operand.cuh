@@ -33,9 +33,9 @@ F2BI_ON_DEVICE void f2bi_read_as(real v[WIDE], const void *x, f2b_dtype type, in
 
 /* Tensors that one launch converts, each by a row of the grid. */
 enum { F2BI_PIECES = 6 };
-typedef struct f2bi_pieces {
-    int n;
-    struct { const void *from; T *to; f2b_dtype type; int64_t count; } of[F2BI_PIECES];
+typedef struct f2bi_pieces {        /* no padding: a kernel's argument */
+    int64_t n;
+    struct { const void *from; T *to; int64_t type, count; } of[F2BI_PIECES];
 } f2bi_pieces;
 
 static __global__ void f2bi_convert_to_rows(const f2bi_pieces pieces)
@@ -43,7 +43,7 @@ static __global__ void f2bi_convert_to_rows(const f2bi_pieces pieces)
     const int64_t first = f2bi_first(), n = pieces.of[blockIdx.y].count;
     if (first >= n) return;
     real v[WIDE];
-    f2bi_read_as(v, pieces.of[blockIdx.y].from, pieces.of[blockIdx.y].type, first, n);
+    f2bi_read_as(v, pieces.of[blockIdx.y].from, (f2b_dtype)pieces.of[blockIdx.y].type, first, n);
     f2bi_write(pieces.of[blockIdx.y].to, first, n, v);
 }
 
