@@ -44,7 +44,8 @@ for program in train data eval; do
         if [ -x "$from/f2b-$program" ]; then cp "$from/f2b-$program" "$out/bin/" && break; fi
     done
 done
-cp "$build/$within/tests"/{gpu_tests,gpu_step,gpu_rates} "$build/tests"/{tiny_world,state_compare} "$out/tests/"
+cp "$build/$within/tests"/{gpu_tests,gpu_step,gpu_rates} "$out/tests/"
+cp "$build/tests"/{tiny_world,state_compare} "$out/tests/"
 cp scripts/gpu-check.sh "$out/"
 cp scripts/gpu/* "$out/gpu/"
 cp -r configs "$out/"

@@ -21,11 +21,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 sections=(card ops training resume rates step peer sanitizer)
 # Seconds: of the default, and with --quick. Together less than ten minutes, and three.
-declare -A limit=([card]=20 [ops]=60 [training]=90 [resume]=45 [rates]=40 [step]=150 [peer]=120 [sanitizer]=70)
-declare -A quick_limit=([card]=20 [ops]=60 [training]=25 [resume]=25 [rates]=20 [step]=40)
-declare -A title=([card]="The card" [ops]="Ops against the processor" [training]="Training against the processor"
-    [resume]="Killed and resumed" [rates]="Rates of single ops" [step]="Training steps"
-    [peer]="Beside PyTorch" [sanitizer]="compute-sanitizer")
+declare -A limit=([card]=20 [ops]=60 [training]=90 [resume]=45 [rates]=40 [step]=150
+    [peer]=120 [sanitizer]=70)
+declare -A quick_limit=([card]=20 [ops]=60 [training]=25 [resume]=25 [rates]=20 [step]=30)
+declare -A title=([card]="The card" [ops]="Ops against the processor"
+    [training]="Training against the processor" [resume]="Killed and resumed"
+    [rates]="Rates of single ops" [step]="Training steps" [peer]="Beside PyTorch"
+    [sanitizer]="compute-sanitizer")
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
 
@@ -69,8 +71,7 @@ export OMP_WAIT_POLICY=passive
 find_cublaslt
 export CHECK_LIBRARIES
 
-devices=$(ours bin/f2b-train --version 2>&1)
-if [ $? != 0 ]; then
+if ! devices=$(ours bin/f2b-train --version 2>&1); then
     echo "gpu-check: bin/f2b-train does not start here (README.md says what it needs): $devices" >&2
     exit 1
 fi

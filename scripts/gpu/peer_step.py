@@ -47,7 +47,7 @@ class Step:
         layers = config.get("vision_feature_layer", -2)
         vision.num_hidden_layers += 1 + layers if layers < 0 else layers - vision.num_hidden_layers
         torch.set_default_dtype(self.dtype)
-        # Before PyTorch 2 there is no drawing on a device at once: such a one is for the processor alone.
+        # PyTorch before 2 cannot draw on a device at once: such a one is for the processor alone.
         with self.device if hasattr(self.device, "__enter__") else nullcontext():
             llama = LlamaForCausalLM(text)
             self.tower = CLIPVisionModel(vision).requires_grad_(False)
@@ -88,7 +88,8 @@ class Step:
     def compress(self, rows):
         n = len(rows)
         rows = torch.cat([rows, self.summary.to(self.dtype).expand(n, -1, -1)], 1)
-        return self.model.base_model.model.model(inputs_embeds=rows).last_hidden_state[:, -self.o.tokens:]
+        hidden = self.model.base_model.model.model(inputs_embeds=rows).last_hidden_state
+        return hidden[:, -self.o.tokens:]
 
     def loss(self):
         o, inner = self.o, self.model.base_model.model
@@ -97,7 +98,8 @@ class Step:
             images = self.projector(self.tower(self.pixels).last_hidden_state[:, 1:])
         self.use("compression")
         at = o.prompt // 2
-        compressed = self.compress(torch.cat([embed(self.prompt[:, :at]), images, embed(self.prompt[:, at:])], 1))
+        rows = torch.cat([embed(self.prompt[:, :at]), images, embed(self.prompt[:, at:])], 1)
+        compressed = self.compress(rows)
         total = 0
         if o.kind != "conversation":
             texts = self.compress(embed(self.words))
@@ -107,7 +109,8 @@ class Step:
         if o.kind != "caption":
             self.use("generation")
             at = (o.talk - o.labelled) // 2
-            rows = torch.cat([embed(self.talk[:, :at]), compressed.to(self.dtype), embed(self.talk[:, at:])], 1)
+            rows = torch.cat([embed(self.talk[:, :at]), compressed.to(self.dtype),
+                              embed(self.talk[:, at:])], 1)
             hidden = inner.model(inputs_embeds=rows).last_hidden_state[:, -o.labelled - 1:-1]
             logits = inner.lm_head(hidden).float()
             total = total + F.cross_entropy(logits.flatten(0, 1), self.talk[:, -o.labelled:].flatten())
@@ -142,9 +145,10 @@ def main():
         "rows_image": o.prompt + step.patches + o.tokens,
         "rows_caption": 0 if o.kind == "conversation" else o.prompt + o.caption + o.tokens,
         "rows_conversation": 0 if o.kind == "caption" else o.talk + o.tokens,
-        "first_seconds": round(seconds[0], 4), "best_seconds": round(best, 6), "median_seconds": round(median, 6),
-        "best_samples_per_second": round(o.batch / best, 4), "median_samples_per_second": round(o.batch / median, 4),
-        "loss": loss, "peak_bytes": torch.cuda.max_memory_allocated(step.device) if cuda else 0}))
+        "first_seconds": round(seconds[0], 4), "best_seconds": round(best, 6),
+        "median_seconds": round(median, 6), "best_samples_per_second": round(o.batch / best, 4),
+        "median_samples_per_second": round(o.batch / median, 4), "loss": loss,
+        "peak_bytes": torch.cuda.max_memory_allocated(step.device) if cuda else 0}))
 
 
 main()
