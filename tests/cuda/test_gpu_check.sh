@@ -21,7 +21,7 @@ report="$work/report/report.md"
 # check ARGUMENT...: gpu-check.sh, small; exit code in $code, what it said in $work/said.
 check() {
     rm -rf "$work/report"
-    (cd / && env -i PATH=/usr/bin:/bin OMP_NUM_THREADS=2 "$bundle/gpu-check.sh" --quick --shape tiny \
+    (cd / && env -i PATH=/usr/bin:/bin OMP_NUM_THREADS=2 "$bundle/gpu-check.sh" --shape tiny \
         --out "$work/report" "$@") >"$work/said" 2>&1
     code=$?
 }
@@ -42,38 +42,52 @@ plant() {
 }
 restore() { mv "$bundle/$1.real" "$bundle/$1"; }
 
-# Sanitizers make ops slow, and their own tests run with them already: two are enough.
-sanitized=$(grep -c '^F2B_SANITIZE:BOOL=ON' "$build/CMakeCache.txt")
-least=23
-if [ "$sanitized" = 1 ]; then
-    least=2
+# All sections. Sanitizers make the emulation slow, and what they would find the tests of ops and of the
+# step find already: two ops and no training there.
+chosen="" sections=(card ops training resume rates step) least=23
+if grep -q '^F2B_SANITIZE:BOOL=ON' "$build/CMakeCache.txt"; then
+    sections=(card ops rates) least=2
     plant tests/gpu_tests '[ $# -gt 0 ] || { printf "test_rope\ntest_rms_norm\n" && exit; }'
+    chosen=$(printf -- '--section %s ' "${sections[@]}")
 fi
-sections=(card ops rates)
-check $(printf -- '--section %s ' "${sections[@]}") --limit 250
+check --quick --limit 400 $chosen
 expect 0 '**Verdict: passed**' 'the whole of it'
 for section in "${sections[@]}"; do
     grep -q "](#$section) | passed" "$report" || fail "section $section is not passed"
 done
 [ "$(grep -c '^| test_[a-z_]* | passed' "$report")" -ge $least ] || fail 'ops are missing'
+[ ! -e "$bundle/tests/gpu_tests.real" ] || restore tests/gpu_tests
 
-[ "$sanitized" = 0 ] || restore tests/gpu_tests
+check --section peer --section sanitizer
+if [ ! -e /usr/bin/compute-sanitizer ] && ! compgen -G '/usr/local/cuda*/bin/compute-sanitizer' >/dev/null
+then expect 0 'skipped: compute-sanitizer is not here' 'no sanitizer'; fi
+grep -q '](#peer) | skipped: .*python3' "$report" || fail 'no PyTorch'
 
-plant tests/gpu_tests '[ $# = 0 ] || { [ "$1" != test_rope ] && exit; echo "rope: cuda against cpu: planted"; exit 1; }'
-check --section ops --section card
+# What must be found. (Training on the processor in the device's place is quicker than emulated.)
+plant tests/gpu_tests '[ $# = 0 ] || { [ "$1" != test_rope ] && exit; echo "rope: cuda: planted" && exit 1; }'
+check --quick --section ops --section card
 expect 1 'these failed: test_rope' 'a failing op'
 grep -q '](#card) | passed' "$report" || fail 'it does not go on after a failing section'
 grep -q 'Verdict: FAILED' "$report" || fail 'the verdict of a failing op'
 restore tests/gpu_tests
 
+plant bin/f2b-train 'case "$*" in
+    *tiny-bf16*) set -- "${@/cuda:0/cpu}" train.learning_rate=1e-2 ;;
+    *killed*) set -- "${@/cuda:0/cpu}" train.seed=7 ;;
+    *) set -- "${@/cuda:0/cpu}" ;;
+esac'
+check --quick --limit 200 --section training --section resume
+expect 1 'losses leave their band: tiny-bf16' 'training that differs'
+grep -q '](#resume) | failed: .* differs' "$report" || fail 'a resume that differs'
+restore bin/f2b-train
+
 plant tests/gpu_rates 'sleep 60'
-check --section rates --limit 2
+check --quick --section rates --limit 2
 expect 1 'time limit of 2 s, at: bf16' 'a hang'
 restore tests/gpu_rates
 
-mkdir "$work/emulated" && mv "$bundle"/bin/f2b-train "$work/emulated/"
 cp "$build/bin/f2b-train" "$bundle/bin/"
-check
+check --quick
 if "$build/bin/f2b-train" --version | grep -q 'cuda:0'; then
     echo "there is a device here: not tested without"
 else

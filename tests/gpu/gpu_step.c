@@ -11,6 +11,7 @@
 #include "autograd/core/profile.h"
 #include "autograd/core/rng.h"
 #include "autograd/device/device.h"
+#include "autograd/device/readings.h"
 #include "cli/exit_codes.h"
 #include "cli/options.h"
 #include "cli/train_report.h"
@@ -36,9 +37,10 @@ typedef struct bench {
     f2b_step_sample *samples;
     int32_t *ids;    /* of all samples */
     float *pixels;   /* of one image */
-    double *seconds; /* [steps] */
+    f2b_readings *readings;
+    double *seconds, *waits; /* [steps] of a step; of it, waiting for the device */
     double opening, loss_ar, loss_disc, grad_norm;
-    int64_t micro_batches, tokens;
+    int64_t micro_batches;
 } bench;
 
 static double now(void)
@@ -105,7 +107,8 @@ static f2b_status make_samples(bench *b)
     b->ids = f2b_calloc((size_t)(b->batch * most), sizeof *b->ids, F2B_TAG_DATA);
     b->pixels = f2b_calloc((size_t)(3 * S * S), sizeof *b->pixels, F2B_TAG_DATA);
     b->seconds = f2b_calloc((size_t)b->steps, sizeof *b->seconds, F2B_TAG_DATA);
-    if (!b->samples || !b->ids || !b->pixels || !b->seconds) return F2B_ERR_MEMORY;
+    b->waits = f2b_calloc((size_t)b->steps, sizeof *b->waits, F2B_TAG_DATA);
+    if (!b->samples || !b->ids || !b->pixels || !b->seconds || !b->waits) return F2B_ERR_MEMORY;
     int32_t *at = b->ids;
     for (int64_t i = 0; i < b->batch; i++) {
         f2b_rng r = f2b_rng_new(1, F2B_RNG_TEST, (uint64_t)i, 0, 0);
@@ -144,7 +147,8 @@ static f2b_status open_all(bench *b, const f2b_arguments *a)
     b->model = f2b_model_setup(b->config, b->model_folder, a->device, NULL);
     if (b->model == NULL) return f2b_last_status();
     b->optimizer = f2b_optimizer_new(&b->model->parameters);
-    if (b->optimizer == NULL) return f2b_last_status();
+    b->readings = f2b_readings_new(a->device);
+    if (b->optimizer == NULL || b->readings == NULL) return f2b_last_status();
     F2B_TRY(f2b_device_wait(a->device));
     b->opening = now() - start;
     return make_samples(b);
@@ -164,36 +168,45 @@ static f2b_step_input input_of(bench *b, int64_t step)
         .samples = b->samples,
         .image = image,
         .context = b,
+        .readings = b->readings,
         .micro_batch_tokens = micro * (s.image + s.caption + s.conversation),
         .settings = { .checkpoint = layers ? b->model->config.text.layers : 0,
                       .dropout = { (float)b->config->lora.dropout, 1, (uint64_t)step } },
     };
 }
 
-/* A step's time is from the end of the one before it to its own: nothing waits in between that a
- * training run would not wait for. The last is done when the device is. */
+/* As the trainer's: work is asked for, then awaited once, by reading losses and norm. */
+static f2b_status step(bench *b, int64_t i, f2b_step_result *result, f2b_update *update)
+{
+    f2b_optimizer_clear_gradients(&b->model->parameters);
+    f2b_readings_clear(b->readings);
+    const f2b_step_input in = input_of(b, i);
+    F2B_TRY(f2b_step_run(b->model, &in, result));
+    F2B_TRY(f2b_optimizer_begin(b->optimizer, b->config, i, 1000, b->readings, update));
+    const double asked = now();
+    F2B_TRY(f2b_readings_fetch(b->readings));
+    b->waits[i] = now() - asked;
+    f2b_step_settle(result, b->readings);
+    f2b_optimizer_settle(b->optimizer, b->readings, update);
+    return F2B_OK;
+}
+
 static f2b_status steps(bench *b, bool quiet)
 {
-    double last = now();
     for (int64_t i = 0; i < b->steps; i++) {
-        if (b->profile && i == 1) f2b_profile_enable(true);
         f2b_step_result result;
         f2b_update update;
-        f2b_optimizer_clear_gradients(&b->model->parameters);
-        const f2b_step_input in = input_of(b, i);
-        F2B_TRY(f2b_step_run(b->model, &in, &result));
-        F2B_TRY(f2b_optimizer_update(b->optimizer, b->config, i, 1000, &update));
-        if (i == b->steps - 1) F2B_TRY(f2b_device_wait(b->model->device));
-        const double end = now();
-        b->seconds[i] = end - last, last = end;
-        b->loss_ar = result.loss_ar, b->loss_disc = result.loss_disc,
-        b->grad_norm = update.grad_norm;
-        b->micro_batches = result.micro_batches, b->tokens = result.tokens;
+        if (b->profile && i == 1) f2b_profile_enable(true);
+        const double start = now();
+        F2B_TRY(step(b, i, &result, &update));
+        b->seconds[i] = now() - start;
+        b->loss_ar = result.loss_ar, b->loss_disc = result.loss_disc;
+        b->grad_norm = update.grad_norm, b->micro_batches = result.micro_batches;
         if (!quiet)
-            fprintf(stderr, "step %" PRId64 "/%" PRId64 ": %.4f s\n", i + 1, b->steps,
-                    b->seconds[i]);
+            fprintf(stderr, "step %" PRId64 "/%" PRId64 ": %.4f s\n", i + 1, b->steps, b->seconds[i]);
         if (!update.finite)
-            return f2b_fail(F2B_ERR_NUMBERS, "step %" PRId64 ": the gradient is not finite", i + 1);
+            return f2b_fail(F2B_ERR_NUMBERS, "step %" PRId64 ": a loss or the gradient is not finite",
+                            i + 1);
     }
     return F2B_OK;
 }
@@ -204,33 +217,51 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Of all steps but the first, which warms up (of the first where there is no other). */
-static void print(bench *b)
+/* Sorts numbers; their median. */
+static double median(double *x, int64_t n)
+{
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return (x[(n - 1) / 2] + x[n / 2]) / 2;
+}
+
+static void print_shape(const bench *b, const f2b_sample_shape *s)
+{
+    printf("{\"device\": \"%s\", \"kind\": \"%s\", \"batch\": %" PRId64
+           ", \"micro_batches\": %" PRId64 ", \"rows_image\": %" PRId64 ", \"rows_caption\": %" PRId64
+           ", \"rows_conversation\": %" PRId64 ", \"labelled\": %" PRId64 ", ",
+           f2b_device_name(b->model->device), b->kind, b->batch, b->micro_batches, s->image, s->caption,
+           s->conversation, s->labelled);
+}
+
+static void print_memory(const bench *b)
+{
+    const f2b_device_kind kind = b->model->device.kind;
+    printf("\"peak_bytes\": %" PRId64 ", \"peak_by_tag\": {", f2b_bytes_peak_of(kind, F2B_TAG_COUNT));
+    for (int t = 0; t < F2B_TAG_COUNT; t++)
+        printf("%s\"%s\": %" PRId64, t ? ", " : "", f2b_tag_name(t), f2b_bytes_peak_of(kind, t));
+    printf("}}\n");
+}
+
+/* Times of all steps but the first, which warms up (of the first where there is no other); memory of
+ * the device. */
+static void print(const bench *b)
 {
     const f2b_sample_shape s = shape_of(b);
-    const double flop = f2b_sample_flops(&b->model->config, b->config->lora.r, &s);
+    const double batch = (double)b->batch;
+    const double tflop = f2b_sample_flops(&b->model->config, b->config->lora.r, &s) * 1e-12;
     const int64_t n = b->steps > 1 ? b->steps - 1 : 1;
-    const double first = b->seconds[0];
-    double *sorted = b->seconds + b->steps - n;
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    const double best = sorted[0], median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-    printf("{\"device\": \"%s\", \"kind\": \"%s\", \"batch\": %" PRId64
-           ", \"micro_batches\": %" PRId64 ", \"rows_image\": %" PRId64
-           ", \"rows_caption\": %" PRId64 ", \"rows_conversation\": %" PRId64
-           ", \"labelled\": %" PRId64 ", \"opening_seconds\": %.3f, \"first_seconds\": %.4f, "
-           "\"best_seconds\": %.6f, \"median_seconds\": %.6f, \"best_samples_per_second\": %.4f, "
-           "\"median_samples_per_second\": %.4f, \"sample_tflop\": %.6f, \"best_tflops\": %.4f, "
-           "\"median_tflops\": %.4f",
-           f2b_device_name(b->model->device), b->kind, b->batch, b->micro_batches, s.image,
-           s.caption, s.conversation, s.labelled, b->opening, first, best, median,
-           (double)b->batch / best, (double)b->batch / median, flop * 1e-12,
-           flop * 1e-12 * (double)b->batch / best, flop * 1e-12 * (double)b->batch / median);
-    printf(", \"loss_ar\": %.6f, \"loss_disc\": %.6f, \"grad_norm\": %.6f, \"peak_bytes\": %" PRId64
-           ", \"peak_by_tag\": {",
-           b->loss_ar, b->loss_disc, b->grad_norm, f2b_bytes_peak(F2B_TAG_COUNT));
-    for (int t = 0; t < F2B_TAG_COUNT; t++)
-        printf("%s\"%s\": %" PRId64, t ? ", " : "", f2b_tag_name(t), f2b_bytes_peak(t));
-    printf("}}\n");
+    double *seconds = b->seconds + b->steps - n, first = b->seconds[0];
+    const double middle = median(seconds, n), best = seconds[0];
+    print_shape(b, &s);
+    printf("\"opening_seconds\": %.3f, \"first_seconds\": %.4f, \"best_seconds\": %.6f, "
+           "\"median_seconds\": %.6f, \"median_wait_seconds\": %.6f, ",
+           b->opening, first, best, middle, median(b->waits + b->steps - n, n));
+    printf("\"best_samples_per_second\": %.4f, \"median_samples_per_second\": %.4f, "
+           "\"sample_tflop\": %.6f, \"best_tflops\": %.4f, \"median_tflops\": %.4f, ",
+           batch / best, batch / middle, tflop, tflop * batch / best, tflop * batch / middle);
+    printf("\"loss_ar\": %.6f, \"loss_disc\": %.6f, \"grad_norm\": %.6f, ", b->loss_ar, b->loss_disc,
+           b->grad_norm);
+    print_memory(b);
     if (b->profile) f2b_train_profile(stderr);
 }
 
@@ -275,10 +306,12 @@ int main(int argc, char **argv)
     if (status == F2B_OK) status = steps(&b, a.quiet);
     if (status == F2B_OK) print(&b);
     exit_code = f2b_exit_with(command.name, status);
+    f2b_free(b.waits);
     f2b_free(b.seconds);
     f2b_free(b.pixels);
     f2b_free(b.ids);
     f2b_free(b.samples);
+    if (b.readings != NULL) f2b_readings_free(b.readings);
     if (b.optimizer != NULL) f2b_optimizer_free(b.optimizer);
     if (b.model != NULL) f2b_model_free(b.model);
     if (b.model_folder != NULL) f2b_model_folder_close(b.model_folder);
