@@ -40,6 +40,14 @@ step() {
 skip() { echo "$*" >"$logs/$section.reason" && exit 77; }
 fail() { echo "$*" >"$logs/$section.reason" && exit 1; }
 
+# said FILE: the last line of what a program said; where the shell tells of its end, that and the line before.
+said() {
+    awk '/common\.sh: line [0-9]+: +[0-9]+ / { sub(/.*line [0-9]+: +[0-9]+ +/, ""); sub(/ .*/, "")
+            last = $0 ": " last; next }
+        { last = $0 }
+        END { print last }' "$1"
+}
+
 # number KEY FILE: the value of a key in a program's JSON.
 number() { grep -o "\"$1\": [0-9.e+-]*" "$2" | sed -n '1s/.*: //p'; }
 

@@ -21,7 +21,7 @@ section_card() {
     echo "- system: $(uname -sr), $(getconf GNU_LIBC_VERSION)"
     step "opening the device"
     ours tests/gpu_step --device "$CHECK_DEVICE" --version >"$logs/card.log" 2>&1 ||
-        fail "$(tail -n 1 "$logs/card.log")"
+        fail "$(said "$logs/card.log")"
 }
 
 # Every op's test: values and gradients on the device against the processor's, in f32 and bf16.
@@ -55,7 +55,7 @@ train() {
     step "$run on $device"
     ours bin/f2b-train --device "$device" --config "$config" --quiet --resume none \
         run.dir="$work/$run" "$@" >"$logs/train-$run.log" 2>&1 </dev/null ||
-        fail "$run: $(tail -n 1 "$logs/train-$run.log")"
+        fail "$run: $(said "$logs/train-$run.log")"
 }
 
 losses() { sed -E 's/.*"loss": ([^,]*),.*/\1/' "$work/$1/metrics.jsonl"; }
@@ -94,7 +94,7 @@ section_training() {
         step "drawing the toy world"
         mkdir -p "$work/runs/toy" && cp -r "$CHECK_HERE/configs" "$work/configs"
         ours bin/f2b-data toy --out "$work/runs/toy/world" --train 400 --quiet >"$logs/toy.log" 2>&1 ||
-            fail "$(tail -n 1 "$logs/toy.log")"
+            fail "$(said "$logs/toy.log")"
         train cpu base-cpu "$work/configs/toy/base.yaml" train.steps=40
         train "$CHECK_DEVICE" base-f32 "$work/configs/toy/base.yaml" train.steps=40
         train "$CHECK_DEVICE" base-bf16 "$work/configs/toy/base.yaml" train.steps=40 train.precision=bf16
@@ -120,13 +120,13 @@ section_resume() {
         [ "$want" = 99 ] || { kill -9 $! && kills=$((kills + 1)); } 2>/dev/null
         wait $! 2>/dev/null
         code=$?
-        [ $code = 0 ] || [ $code = 137 ] || fail "$(tail -n 1 "$logs/killed.log")"
+        [ $code = 0 ] || [ $code = 137 ] || fail "$(said "$logs/killed.log")"
         echo "- stopped with exit code $code after ${saved#checkpoints/}"
     done
     [ $kills -ge 1 ] || fail "no run could be killed before its end"
     step "comparing"
     ours tests/state_compare "$work/never-stopped" "$work/killed" >"$logs/state.log" 2>&1 ||
-        fail "$(tail -n 1 "$logs/state.log")"
+        fail "$(said "$logs/state.log")"
     [ "$(losses never-stopped)" = "$(losses killed)" ] || fail "the losses differ after a resume"
     echo "- tensors, moments, counts and losses are equal to the bit after $kills kills"
 }
@@ -148,7 +148,7 @@ rates() {
     step "$1"
     shift
     ours tests/gpu_rates --device "$CHECK_DEVICE" --model "$model" "$@" 2>"$logs/rates.log" </dev/null ||
-        fail "$(tail -n 1 "$logs/rates.log")"
+        fail "$(said "$logs/rates.log")"
     echo
 }
 
@@ -186,9 +186,9 @@ measured() {
         row "$name" "$file.json"
         rows=$((rows + 1))
     elif grep -qE 'out of memory|not supported on this device|compute capability' "$file.log"; then
-        echo "| $name | $(tail -n 1 "$file.log") | | | | | | |"
+        echo "| $name | $(said "$file.log") | | | | | | |"
     else
-        echo "| $name | **failed**: $(tail -n 1 "$file.log") | | | | | | |"
+        echo "| $name | **failed**: $(said "$file.log") | | | | | | |"
         bad="$bad '$name'"
     fi
 }
@@ -246,7 +246,7 @@ section_peer() {
     "$python" -c 'import torch, transformers, peft
 assert torch.cuda.is_available(), "torch sees no CUDA device"
 print("torch", torch.__version__, "transformers", transformers.__version__, "peft", peft.__version__)' \
-        >"$logs/peer.log" 2>&1 || skip "$python: $(tail -n 1 "$logs/peer.log")"
+        >"$logs/peer.log" 2>&1 || skip "$python: $(said "$logs/peer.log")"
     cat "$logs/peer.log"
     echo
     shape
@@ -261,7 +261,7 @@ print("torch", torch.__version__, "transformers", transformers.__version__, "pef
                 row "PyTorch, $name, round $round" "$file.json"
             else
                 echo "| PyTorch, $name, round $round |" \
-                    "$(tail -n 1 "$file.log" | cut -c 1-200) | | | | | | |"
+                    "$(said "$file.log" | cut -c 1-200) | | | | | | |"
             fi
         done
     done
