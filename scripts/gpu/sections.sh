@@ -26,23 +26,24 @@ section_card() {
 
 # Every op's test: values and gradients on the device against the processor's, in f32 and bf16.
 section_ops() {
-    local name bad="" started
+    local name setting file bad="" started
     echo "| test | verdict | seconds |"
     echo "| --- | --- | --- |"
     ours tests/gpu_tests >"$work/tests" || fail "tests/gpu_tests does not start"
     [ -s "$work/tests" ] || fail "tests/gpu_tests has no tests"
-    while read -r name; do
-        step "$name"
-        started=$SECONDS
-        if ! ours tests/gpu_tests "$name" >"$logs/$name.log" 2>&1 </dev/null; then
-            echo "| $name | **failed**: $(grep -m 1 cuda "$logs/$name.log" ||
-                tail -n 1 "$logs/$name.log") | $((SECONDS - started)) |"
+    ! grep -q test_attention "$work/tests" || echo test_attention F2B_CUDA_ATTENTION=plain >>"$work/tests"
+    while read -r name setting; do
+        step "$name $setting"
+        started=$SECONDS file="$logs/$name$setting.log"
+        if ! (export ${setting:-NONE=} && ours tests/gpu_tests "$name") >"$file" 2>&1 </dev/null; then
+            echo "| $name $setting | **failed**: $(grep -m 1 cuda "$file" || said "$file") |" \
+                "$((SECONDS - started)) |"
             bad="$bad $name"
-        elif grep -q "there is no CUDA device here" "$logs/$name.log"; then
-            echo "| $name | **failed**: it found no device | $((SECONDS - started)) |"
+        elif grep -q "there is no CUDA device here" "$file"; then
+            echo "| $name $setting | **failed**: it found no device | $((SECONDS - started)) |"
             bad="$bad $name"
         else
-            echo "| $name | passed | $((SECONDS - started)) |"
+            echo "| $name $setting | passed | $((SECONDS - started)) |"
         fi
     done <"$work/tests"
     [ -z "$bad" ] || fail "these failed:$bad"

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -224,11 +225,11 @@ static f2b_status linear(bench *b, const char *name, int64_t out, int64_t in, in
     return report(b, &c);
 }
 
-static f2b_status attention(bench *b)
+static f2b_status attention(bench *b, const char *name)
 {
     const f2b_text_config *t = &b->config.text;
     const int64_t n = b->rows / b->length, rows = n * b->length;
-    op_case c = { .name = "attention",
+    op_case c = { .name = name,
                   .run = run_attention,
                   .head_dim = t->head_dim,
                   .x = matrix(b, rows, t->heads * t->head_dim, true),
@@ -300,7 +301,12 @@ static f2b_status table(bench *b)
     F2B_TRY(linear(b, "gate_proj with LoRA", t->intermediate, t->hidden, b->r));
     F2B_TRY(linear(b, "down_proj", t->hidden, t->intermediate, 0));
     F2B_TRY(linear(b, "lm_head", t->vocab, t->hidden, 0));
-    F2B_TRY(attention(b));
+    F2B_TRY(attention(b, "attention"));
+    if (b->device.kind == F2B_CUDA) {       /* docs/cuda.md: what runs where tensor cores cannot */
+        setenv("F2B_CUDA_ATTENTION", "plain", 1);
+        F2B_TRY(attention(b, "attention, plain kernels"));
+        unsetenv("F2B_CUDA_ATTENTION");
+    }
     return moves(b);
 }
 
