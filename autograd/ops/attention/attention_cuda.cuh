@@ -22,6 +22,7 @@ typedef struct attention_view {
     int64_t n, Tq, Tk, q_width, k_width;
     int heads, kv_heads, D;
     real scale, scale_2;        /* of scores; that times log2(e), for powers of 2 */
+    int none;                   /* 0: the struct has no padding, in which anything may look like a pointer */
 } attention_view;
 
 /* With P the softmax and S its argument:  dV = P^T dO,  dP = dO V^T,  dS = P * (dP - delta) with
