@@ -186,7 +186,7 @@ measured() {
         >"$file.json" 2>"$file.log" </dev/null; then
         row "$name" "$file.json"
         rows=$((rows + 1))
-    elif grep -qE 'out of memory|not supported on this device|compute capability' "$file.log"; then
+    elif grep -qE 'out of memory|needs sm_89' "$file.log"; then
         echo "| $name | $(said "$file.log") | | | | | | |"
     else
         echo "| $name | **failed**: $(said "$file.log") | | | | | | |"
@@ -208,7 +208,7 @@ section_step() {
     header "drawn weights, one micro-batch a step"
     measured "conversation, bf16" $eight
     measured "conversation, bf16, layers computed again" $eight $layer
-    if ours bin/f2b-train --help-config | grep -q fp8; then measured "conversation, fp8" $eight train.precision=fp8; fi
+    measured "conversation, fp8" $eight train.precision=fp8
     measured "captions, bf16" $eight --kind caption
     measured "both, bf16" $eight --kind both
     if ! quick; then
