@@ -66,6 +66,18 @@ for run in to-cpu to-cuda; do
         fail "$run: other losses after the change of device"
 done
 
+# ---- 8-bit floats ----
+fp8="train.precision=fp8 model.weights=bf16"
+on cuda:0 run.dir="$work/fp8" $fp8
+expect 0 '' 'fp8 on the device'
+on cuda:0 run.dir="$work/fp8-again" $fp8 --resume "$work/fp8/checkpoints/step-00000006"
+expect 0 '' 'fp8 resumed'
+diff <(losses "$work/fp8" | tail -n 2) <(losses "$work/fp8-again") || fail 'fp8 resumed: other losses'
+"$tools/state_compare" "$work/fp8" "$work/fp8-again" || fail 'fp8 resumed: other bits'
+on cuda:0 run.dir="$work/fp8-other" train.precision=bf16 --resume "$work/fp8/checkpoints/step-00000006"
+expect 2 'train.precision' 'fp8 resumed in bf16'
+message 'fp8 resumed in bf16'
+
 # ---- Use ----
 image=$(ls "$work/images"/v*.png | head -n 1)
 use() {                     # use PROGRAM ARGUMENT...: on both; what they print without times must be equal
