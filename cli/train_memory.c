@@ -2,29 +2,38 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/device/device.h"
 #include "cli/train_report.h"
+
+static f2b_short_text held(const f2b_memory_plan *p, int64_t bytes)
+{
+    return f2b_format_bytes(f2b_memory_held(p->kind, bytes));
+}
 
 void f2b_train_print_memory(const f2b_session *s)
 {
     const f2b_memory_plan *p = &s->memory;
-    printf("\n# memory (peaks; %lld steps rehearsed, micro-batches of up to %lld rows)\n",
+    printf("\n# memory%s%s (peaks; %lld steps rehearsed, micro-batches of up to %lld rows)\n",
+           p->kind == F2B_CPU ? "" : " of ", p->kind == F2B_CPU ? "" : f2b_device_name(s->model->device),
            (long long)p->steps, (long long)p->rows);
     for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
         if (p->peak[tag] > 0)
             printf("#   %-22s %10s  %lld\n", f2b_tag_name((f2b_tag)tag),
                    f2b_format_bytes(p->peak[tag]).text, (long long)p->peak[tag]);
-    printf("#   %-22s %10s  %lld (weights read from their files; the system may drop and reread "
-           "them)\n", "mapped files", f2b_format_bytes(p->mapped).text, (long long)p->mapped);
-    printf("#   held by the process: up to %s", f2b_format_bytes(f2b_memory_held(
-           p->peak[F2B_TAG_COUNT])).text);
+    if (p->kind == F2B_CPU)
+        printf("#   %-22s %10s  %lld (weights read from their files; the system may drop and reread "
+               "them)\n", "mapped files", f2b_format_bytes(p->mapped).text, (long long)p->mapped);
+    else
+        printf("#   %-22s %10s  %lld\n", "beside it on the host", f2b_format_bytes(p->host).text,
+               (long long)p->host);
+    printf("#   held by the process: up to %s", held(p, p->peak[F2B_TAG_COUNT]).text);
     if (p->most > p->peak[F2B_TAG_COUNT])
         printf("; %s with the largest micro-batch that may come (%lld rows)",
-               f2b_format_bytes(f2b_memory_held(p->most)).text, (long long)p->most_rows);
+               held(p, p->most).text, (long long)p->most_rows);
     printf("\n#   activation checkpointing: %lld of %lld layers", (long long)p->checkpoint_layers,
            (long long)p->layers);
-    if (p->available > 0)
-        printf("; may take: %s (%s)", f2b_format_bytes(p->available).text,
-               p->limited ? "train.memory_limit" : "what there is");
+    printf("; may take: %s (%s)", f2b_format_bytes(p->available).text,
+           p->limited ? "train.memory_limit" : "what there is");
     printf("\n#   a checkpoint: %s, %s\n", f2b_format_bytes(p->state).text,
            !p->saves ? "written at the end of the run"
            : p->saves_beside ? "written from a copy while training goes on"
@@ -36,20 +45,19 @@ void f2b_train_print_memory(const f2b_session *s)
 bool f2b_train_memory_warning(const f2b_session *s, char *text, size_t size)
 {
     const f2b_memory_plan *p = &s->memory;
-    if (p->available == 0) return false;
-    if (f2b_memory_held(p->most) > p->available) {
+    if (f2b_memory_held(p->kind, p->most) > p->available) {
         snprintf(text, size, "warning: the first steps fit in the %s that may be taken, but with long "
                  "samples a micro-batch of %lld rows may come, and need %s; lower "
                  "train.micro_batch_tokens or data.max_length",
                  f2b_format_bytes(p->available).text, (long long)p->most_rows,
-                 f2b_format_bytes(f2b_memory_held(p->most)).text);
+                 held(p, p->most).text);
         return true;
     }
-    if (f2b_memory_held(p->peak[F2B_TAG_COUNT]) + p->mapped > p->available) {
+    if (f2b_memory_held(p->kind, p->peak[F2B_TAG_COUNT]) + p->mapped > p->available) {
         snprintf(text, size, "warning: %s of mapped weights do not fit beside the %s that the run "
                  "holds: they will be read from disk again and again; model.weights: int8 or nf4 is "
                  "faster here", f2b_format_bytes(p->mapped).text,
-                 f2b_format_bytes(f2b_memory_held(p->peak[F2B_TAG_COUNT])).text);
+                 held(p, p->peak[F2B_TAG_COUNT]).text);
         return true;
     }
     return false;
@@ -69,10 +77,13 @@ static int64_t status_bytes(const char *key)
 
 void f2b_train_memory_fact(f2b_progress *progress)
 {
-    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
-        if (f2b_bytes_peak((f2b_tag)tag) >= 1 << 20)
-            f2b_progress_note(progress, "peak %-20s %s", f2b_tag_name((f2b_tag)tag),
-                              f2b_format_bytes(f2b_bytes_peak((f2b_tag)tag)).text);
+    for (int kind = 0; kind < F2B_DEVICE_KINDS; kind++)
+        for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
+            const int64_t peak = f2b_bytes_peak_of((f2b_device_kind)kind, (f2b_tag)tag);
+            if (peak >= 1 << 20)
+                f2b_progress_note(progress, "peak %-20s %s%s", f2b_tag_name((f2b_tag)tag),
+                                  f2b_format_bytes(peak).text, kind == F2B_CPU ? "" : " of the device");
+        }
     f2b_progress_note(progress, "peak resident             %s (now %s of its own and %s of files)",
                       f2b_format_bytes(status_bytes("VmHWM")).text,
                       f2b_format_bytes(status_bytes("RssAnon")).text,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/device/device.h"
 #include "train/checkpoint.h"
 #include "train/step_input.h"
 
@@ -19,8 +20,8 @@ typedef struct planner {
     f2b_memory_plan *plan;
     f2b_batch *batches[OF_A_KIND * F2B_BATCH_KINDS];
     int n;
-    int64_t base[F2B_TAG_COUNT + 1];    /* what is there without a step */
-    int64_t stepping;                   /* the most that is there in a step */
+    int64_t base[F2B_DEVICE_KINDS][F2B_TAG_COUNT + 1];  /* what is there without a step */
+    int64_t stepping;                   /* the most that is there in a step, on the host */
 } planner;
 
 /* ---- What there is without a step ---- */
@@ -115,16 +116,18 @@ static void add_held_batches(planner *p, int64_t steps)
     for (int k = 0; p->config->run.eval_every > 0 && k < F2B_BATCH_KINDS; k++)
         most_text += text[k], most_images += images[k];     /* what it is evaluated on */
     const int decoding = p->config->data.workers > 1 ? p->config->data.workers : 1;
-    add(p->base, F2B_TAG_DATA, most_text);
-    add(p->base, F2B_TAG_IMAGES, most_images + decoding * decoding_bytes(p));
+    add(p->base[F2B_CPU], F2B_TAG_DATA, most_text);
+    add(p->base[F2B_CPU], F2B_TAG_IMAGES, most_images + decoding * decoding_bytes(p));
 }
 
 static void add_model(planner *p)
 {
     const f2b_model *m = p->model;
-    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) p->base[tag] = f2b_bytes_in_use((f2b_tag)tag);
+    for (int kind = 0; kind < F2B_DEVICE_KINDS; kind++)
+        for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
+            p->base[kind][tag] = f2b_bytes_in_use_of((f2b_device_kind)kind, (f2b_tag)tag);
     for (int64_t i = 0; i < m->parameters.n; i++)
-        add(p->base, F2B_TAG_OPTIMIZER,
+        add(p->base[m->device.kind], F2B_TAG_OPTIMIZER,
             2 * (int64_t)f2b_tensor_bytes(m->parameters.items[i].tensor));
     for (int64_t i = 0; i < m->weights.n_frozen; i++)
         if (m->weights.frozen[i]->borrowed)
@@ -159,6 +162,13 @@ static f2b_status nothing_kept(void *context, int64_t sample, void *rows, bool *
     return F2B_OK;
 }
 
+/* A peak of the run: while it opens, or with what a step takes. */
+static int64_t peak_with(const planner *p, f2b_device_kind kind, f2b_tag tag, int64_t step)
+{
+    const int64_t opening = f2b_bytes_peak_of(kind, tag), running = p->base[kind][tag] + step;
+    return running > opening ? running : opening;
+}
+
 /* Peaks with n layers computed again. */
 static f2b_status rehearse(planner *p, int64_t n)
 {
@@ -187,17 +197,16 @@ static f2b_status rehearse(planner *p, int64_t n)
     }
     F2B_TRY(status);
     /* A checkpoint is saved when the step is over, with its gradients still there. */
-    const int64_t step = ledger.all.peak[F2B_TAG_COUNT], saving = ledger.all.peak[F2B_TAG_GRADIENTS] + SAVING;
-    p->stepping = p->base[F2B_TAG_COUNT] + step;
-    ledger.all.peak[F2B_TAG_FILES] += SAVING;
-    ledger.all.peak[F2B_TAG_COUNT] = step > saving ? step : saving;
-    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++) {
-        const int64_t opening = f2b_bytes_peak((f2b_tag)tag);
-        plan->peak[tag] = p->base[tag] + ledger.all.peak[tag];
-        if (plan->peak[tag] < opening) plan->peak[tag] = opening;
-    }
-    const double by_rows = (double)(ledger.all.peak[F2B_TAG_ACTIVATIONS] +
-                                    ledger.all.peak[F2B_TAG_ACT_GRADS]);
+    int64_t *host = ledger.of[F2B_CPU].peak;
+    const int64_t step = host[F2B_TAG_COUNT], saving = host[F2B_TAG_GRADIENTS] + SAVING;
+    p->stepping = p->base[F2B_CPU][F2B_TAG_COUNT] + step;
+    host[F2B_TAG_FILES] += SAVING;
+    host[F2B_TAG_COUNT] = step > saving ? step : saving;
+    const int64_t *peak = ledger.of[plan->kind].peak;
+    for (int tag = 0; tag <= F2B_TAG_COUNT; tag++)
+        plan->peak[tag] = peak_with(p, plan->kind, (f2b_tag)tag, peak[tag]);
+    plan->host = plan->kind == F2B_CPU ? 0 : peak_with(p, F2B_CPU, F2B_TAG_COUNT, host[F2B_TAG_COUNT]);
+    const double by_rows = (double)(peak[F2B_TAG_ACTIVATIONS] + peak[F2B_TAG_ACT_GRADS]);
     plan->most = plan->peak[F2B_TAG_COUNT];
     if (plan->rows > 0)
         plan->most += (int64_t)(by_rows * ((double)plan->most_rows / (double)plan->rows - 1));
@@ -206,7 +215,7 @@ static f2b_status rehearse(planner *p, int64_t n)
 
 static bool fits(const f2b_memory_plan *plan)
 {
-    return plan->available == 0 || f2b_memory_held(plan->most) + plan->mapped <= plan->available;
+    return f2b_memory_held(plan->kind, plan->most) + plan->mapped <= plan->available;
 }
 
 /* The fewest layers with which it fits; all, where it does not. */
@@ -234,6 +243,14 @@ static f2b_status plan_steps(planner *p)
     return choose_layers(p);
 }
 
+/* Beside a device, whose state is copied to the host in any case. */
+static void plan_saving_of_device(f2b_memory_plan *plan)
+{
+    const int64_t there = f2b_memory_available() + f2b_bytes_in_use_of(F2B_CPU, F2B_TAG_COUNT);
+    plan->host += plan->state;
+    plan->saves_beside = f2b_memory_held(F2B_CPU, plan->host) <= there;
+}
+
 /* Beside a step lie, where there is room for it, a copy of the state and what its writing takes. No
  * layer is computed again for the sake of it. */
 static void plan_saving(planner *p, int64_t steps)
@@ -242,7 +259,8 @@ static void plan_saving(planner *p, int64_t steps)
     const int64_t every = p->config->run.save_every;
     plan->state = f2b_snapshot_bytes(&p->model->parameters);
     plan->saves = every > 0 && every < steps;
-    if (!plan->saves) return;
+    if (plan->kind != F2B_CPU) plan_saving_of_device(plan);
+    if (!plan->saves || plan->kind != F2B_CPU) return;
     f2b_memory_plan with = *plan;
     if (with.peak[F2B_TAG_COUNT] < p->stepping + SAVING)
         with.peak[F2B_TAG_COUNT] = p->stepping + SAVING;
@@ -252,14 +270,22 @@ static void plan_saving(planner *p, int64_t steps)
     if (fits(&with)) *plan = with;
 }
 
-static f2b_status make(planner *p, int64_t steps)
+static f2b_status find_available(planner *p)
 {
     f2b_memory_plan *plan = p->plan;
-    plan->layers = p->model->config.text.layers;
+    plan->kind = p->model->device.kind;
     plan->limited = p->config->train.memory_limit > 0;
     if (plan->limited) plan->available = p->config->train.memory_limit;
-    else if (p->model->device.kind == F2B_CPU)
-        plan->available = f2b_memory_available() + f2b_bytes_in_use(F2B_TAG_COUNT);
+    else if (plan->kind == F2B_CPU) plan->available = f2b_memory_available();
+    else F2B_TRY(f2b_device_available(p->model->device, &plan->available));
+    if (!plan->limited) plan->available += f2b_bytes_in_use_of(plan->kind, F2B_TAG_COUNT);
+    return F2B_OK;
+}
+
+static f2b_status make(planner *p, int64_t steps)
+{
+    p->plan->layers = p->model->config.text.layers;
+    F2B_TRY(find_available(p));
     add_model(p);
     F2B_TRY(read_batches(p, steps));
     add_held_batches(p, steps);
@@ -284,23 +310,26 @@ f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2
 /* ---- What there is ---- */
 
 /* Blocks are as large as their size class: measured, up to 5 % more is resident than was in use at the
- * peak. The program itself takes some MiB. */
-int64_t f2b_memory_held(int64_t bytes)
+ * peak. The program itself takes some MiB. On a device, sizes are rounded up by an eighth at most; what is
+ * kept goes back when memory is short; products take up to 32 MiB of work space. */
+int64_t f2b_memory_held(f2b_device_kind kind, int64_t bytes)
 {
+    if (kind != F2B_CPU) return bytes + bytes / 8 + ((int64_t)32 << 20);
     return bytes + bytes / 100 * 8 + ((int64_t)24 << 20);
 }
 
 f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan)
 {
-    const int64_t needed = f2b_memory_held(plan->peak[F2B_TAG_COUNT]);
+    const int64_t needed = f2b_memory_held(plan->kind, plan->peak[F2B_TAG_COUNT]);
     const double MiB = 1 << 20;
-    if (plan->available == 0 || needed <= plan->available) return F2B_OK;
+    if (needed <= plan->available) return F2B_OK;
     return f2b_fail(F2B_ERR_MEMORY,
                     "this run needs %.0f MiB and may take %.0f MiB (%s), with %lld of %lld layers "
                     "computed again in backward; lower train.micro_batch_tokens%s%s, or take "
                     "model.weights: nf4 where the weights are the most (--check lists it all)",
                     (double)needed / MiB, (double)plan->available / MiB,
-                    plan->limited ? "train.memory_limit" : "what there is",
+                    plan->limited ? "train.memory_limit"
+                    : plan->kind == F2B_CPU ? "what there is" : "what the device has",
                     (long long)plan->checkpoint_layers, (long long)plan->layers,
                     plan->checkpoint_layers < plan->layers
                         ? ", set train.activation_checkpointing: auto" : "",

@@ -12,11 +12,13 @@
 #include "train/config.h"
 
 typedef struct f2b_memory_plan {
-    /** Peak of each tag, as f2b_bytes_peak will tell; the last: of all of them together. */
+    f2b_device_kind kind;       /* whose memory it is, unless said otherwise: that of the model's device */
+    /** Peak of each tag, as f2b_bytes_peak_of will tell; the last: of all of them together. */
     int64_t peak[F2B_TAG_COUNT + 1];
+    int64_t host;               /* the last of them on the host, where the model is on another device */
     int64_t most;               /* the last of them, had a micro-batch the most rows that it may have */
     int64_t mapped;             /* weights that are read where they are mapped from their files */
-    int64_t available;          /* train.memory_limit, or what there is; 0: not known (a device) */
+    int64_t available;          /* train.memory_limit, or what there is */
     bool limited;               /* by train.memory_limit */
     int64_t layers, checkpoint_layers;  /* of the language model; computed again in backward */
     int64_t rows, most_rows;    /* of the largest micro-batch seen, and of the largest that may be */
@@ -37,9 +39,9 @@ f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2
 /** F2B_ERR_MEMORY with what is needed, what there is and what to change, where the run cannot do. */
 f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan) F2B_MUST_USE;
 
-/** What the process will hold at most beside mapped files: `bytes` in use, with what the allocator
- *  keeps for reuse. */
-int64_t f2b_memory_held(int64_t bytes);
+/** What the process will hold at most beside mapped files: `bytes` in use of that kind of memory, with
+ *  what its allocator keeps for reuse. */
+int64_t f2b_memory_held(f2b_device_kind kind, int64_t bytes);
 
 /** Bytes that this process may still take: free and reclaimable memory, or less where a control
  *  group limits it. */

@@ -266,7 +266,7 @@ static f2b_status train_on(run *r, const f2b_batch *batch, double started, f2b_m
         .tokens = result.tokens, .labelled_tokens = result.labelled, .seconds = seconds,
         .tokens_per_second = (double)result.tokens / seconds,
         .data_wait_seconds = f2b_loader_wait_seconds(r->loader),
-        .peak_bytes = f2b_bytes_peak(F2B_TAG_COUNT), .skipped = r->at.skipped,
+        .peak_bytes = f2b_bytes_peak_of(s->model->device.kind, F2B_TAG_COUNT), .skipped = r->at.skipped,
     };
     if (!update.finite)
         note(r, "step %lld was skipped: its loss or gradient is not finite (%lld skipped so far)",

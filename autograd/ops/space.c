@@ -6,6 +6,7 @@
 #include "autograd/device/cpu/threads.h"
 #include "autograd/ops/attention/attention_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
+#include "autograd/ops/space_internal.h"
 
 static int64_t size_of(const f2b_node *n) { return (int64_t)f2b_dtype_size(n->dtype); }
 
@@ -106,19 +107,22 @@ static f2b_space rows(const f2b_node *n)
     return (f2b_space){ 0, 0, (longest + 2 + f2b_dim(n->out[0], 0)) * (int64_t)sizeof(int64_t) };
 }
 
-static const struct {
-    const char *op;
-    f2b_space (*rule)(const f2b_node *n);
-} rules[] = {
+static const f2bi_space_rule rules[] = {
     { "attention", attention }, { "contrastive", contrastive },
     { "head_cross_entropy", head_cross_entropy }, { "layer_norm", layer_norm },
     { "linear", linear }, { "patch_embedding", patch_embedding }, { "rms_norm", rms_norm },
     { "rows_assemble", rows }, { "rows_gather", rows },
 };
 
+f2b_space f2bi_space_by(const f2bi_space_rule *all, size_t n_rules, const f2b_node *n)
+{
+    for (size_t i = 0; i < n_rules; i++)
+        if (strcmp(n->op->name, all[i].op) == 0) return all[i].rule(n);
+    return (f2b_space){ 0 };
+}
+
 f2b_space f2b_op_space(const f2b_node *n)
 {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strcmp(n->op->name, rules[i].op) == 0) return rules[i].rule(n);
-    return (f2b_space){ 0 };
+    if (f2b_tape_device(n->tape).kind != F2B_CPU) return f2bi_device_op_space(n);
+    return f2bi_space_by(rules, sizeof rules / sizeof *rules, n);
 }

@@ -147,7 +147,7 @@ static int64_t layers_within(int64_t limit, int64_t *held)
     snprintf(also, sizeof also, "train.memory_limit=%lldB", (long long)limit);
     f2b_session *s = open_run(also);
     const int64_t n = s->memory.checkpoint_layers;
-    if (held != NULL) *held = f2b_memory_held(s->memory.most) + s->memory.mapped;
+    if (held != NULL) *held = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
     assert_int_equal(s->memory.available, limit);
     f2b_session_close(s);
     return n;
@@ -225,7 +225,7 @@ static void a_copy_to_save_from(void **state)
     const uint64_t with = numbers;
     assert_int_equal(f2b_bytes_peak(F2B_TAG_SNAPSHOT), bytes);
     assert_true(f2b_bytes_peak(F2B_TAG_COUNT) <= s->memory.peak[F2B_TAG_COUNT] + slack(F2B_TAG_DATA));
-    const int64_t enough = f2b_memory_held(s->memory.most) + s->memory.mapped;
+    const int64_t enough = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
     f2b_session_close(s);
 
     /* One byte less: no copy, and not one layer more that is computed again. */

@@ -70,6 +70,7 @@ f2b_status f2bi_cuda_open(int index);
 f2b_status f2bi_cuda_select(int index);     /* this thread's calls go to the device; opens it */
 f2b_status f2bi_cuda_check_fault(int index);
 
+f2b_status f2bi_cuda_available(int index, int64_t *bytes);
 void *f2bi_cuda_alloc(int index, size_t bytes, f2b_tag tag);
 bool f2bi_cuda_free(void *block);
 void f2bi_cuda_trim(void);

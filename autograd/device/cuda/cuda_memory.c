@@ -101,6 +101,17 @@ static void *memory_error(int index, size_t bytes, f2b_tag tag, cudaError_t erro
     return NULL;
 }
 
+f2b_status f2bi_cuda_available(int index, int64_t *bytes)
+{
+    size_t available, total;
+    F2B_TRY(f2bi_cuda_select(index));
+    F2BI_CUDA_TRY(index, cudaMemGetInfo(&available, &total));
+    pthread_mutex_lock(&lock);
+    *bytes = (int64_t)(available + kept_bytes);
+    pthread_mutex_unlock(&lock);
+    return F2B_OK;
+}
+
 void *f2bi_cuda_alloc(int index, size_t bytes, f2b_tag tag)
 {
     if (f2bi_cuda_select(index) != F2B_OK) return NULL;
