@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/threads.h"
 #include "autograd/ops/attention/attention_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
@@ -15,11 +16,14 @@ static int64_t real_size(const f2b_node *n) { return n->dtype == F2B_F64 ? 8 : 4
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* A product with k rows of B and N columns: packed panels, and a block and a tile a thread. */
-static int64_t product(const f2b_node *n, int64_t N, int64_t k)
+/* A product of M rows with k rows of B and N columns: packed panels, and a block and a tile a thread. Few
+ * rows over a large B have panels and a tile of 128 columns a thread instead. */
+static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
 {
-    enum { SLAB = 8 << 20, NARROWEST = 128, BLOCK = 512 << 10 };
+    enum { SLAB = 8 << 20, NARROWEST = 128, BLOCK = 512 << 10, PASS = 2816 };
     const int64_t all = N * k * size_of(n), narrow = NARROWEST * k * size_of(n);
+    if (M <= F2BI_GEMM_FEW_ROWS && all > F2BI_GEMM_LARGE_B)
+        return (NARROWEST * (PASS + M * real_size(n))) * f2b_threads() + N * real_size(n);
     const int64_t packed = all < SLAB ? all : most(SLAB, narrow);
     return packed + BLOCK * f2b_threads() + N * real_size(n);
 }
@@ -48,8 +52,8 @@ static f2b_space linear(const f2b_node *n)
     const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
     return (f2b_space){
         .saved = M * R * T,
-        .forward = R * I * real + dropped + M * R * T + product(n, widest, I),
-        .backward = (M * R + 2 * R * I) * real + dropped + product(n, I, out),
+        .forward = R * I * real + dropped + M * R * T + product(n, M, widest, I),
+        .backward = (M * R + 2 * R * I) * real + dropped + product(n, M, I, out),
     };
 }
 
@@ -72,7 +76,7 @@ static f2b_space head_cross_entropy(const f2b_node *n)
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
     const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
     const int64_t forward = (R < fit ? R : fit) * (V + d + 1) * real_size(n) +
-                            R * (int64_t)sizeof(double) + product(n, V, d);
+                            R * (int64_t)sizeof(double) + product(n, R < fit ? R : fit, V, d);
     return (f2b_space){ .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
                         .forward = forward,
                         .backward = n->in[1]->requires_grad ? forward : 0 };
@@ -83,8 +87,8 @@ static f2b_space contrastive(const f2b_node *n)
     const int64_t B = f2b_dim(n->in[0], 0), D = f2b_dim(n->in[0], 1), real = real_size(n);
     const int64_t work = 2 * B * (int64_t)sizeof(double) + B * (2 * D + 4 + B) * real;
     return (f2b_space){ .saved = work,
-                        .forward = product(n, B, D) + (n->recorded ? 0 : work),
-                        .backward = B * (int64_t)sizeof(double) + B * D * real + product(n, D, B) };
+                        .forward = product(n, B, B, D) + (n->recorded ? 0 : work),
+                        .backward = B * (int64_t)sizeof(double) + B * D * real + product(n, B, D, B) };
 }
 
 static f2b_space patch_embedding(const f2b_node *n)
@@ -93,8 +97,8 @@ static f2b_space patch_embedding(const f2b_node *n)
     const int64_t *image = n->in[0]->shape, *kernel = n->in[1]->shape;
     const int64_t N = image[0] < AT_A_TIME ? image[0] : AT_A_TIME;
     const int64_t K = kernel[1] * kernel[2] * kernel[3];
-    const int64_t work = N * (image[2] / kernel[2]) * (image[3] / kernel[3]) * K * real_size(n) +
-                         product(n, kernel[0], K);
+    const int64_t patches = N * (image[2] / kernel[2]) * (image[3] / kernel[3]);
+    const int64_t work = patches * K * real_size(n) + product(n, patches, kernel[0], K);
     return (f2b_space){ 0, work, work };
 }
 

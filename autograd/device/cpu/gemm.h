@@ -52,6 +52,9 @@ f2b_status f2bi_gemm_f64(int64_t M, int64_t N, const f2b_gemm_term *terms, int n
 f2b_status f2bi_gemm_bf16(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                           f2b_gemm_out out);
 
+/** So few rows, over so many bytes of B (as packed), take work space for parts of B alone. */
+enum { F2BI_GEMM_FEW_ROWS = 1024, F2BI_GEMM_LARGE_B = 2 << 20 };
+
 /** As above, picked by the compute type `dtype`. */
 static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
                                    const f2b_gemm_term *terms, int n_terms, f2b_gemm_out out)

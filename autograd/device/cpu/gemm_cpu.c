@@ -16,12 +16,11 @@
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEW_ROWS = 1024,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
 #define SLAB_BYTES ((int64_t)8 << 20)
-#define LARGE_BYTES ((int64_t)2 << 20)  /* of B: more than the second cache */
 
 typedef struct gemm {
     int64_t M, N;
@@ -224,7 +223,7 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
-    const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_BYTES && M <= FEW_ROWS;
+    const bool large_b = k_sum * N * (int64_t)sizeof(elem) > F2BI_GEMM_LARGE_B && M <= F2BI_GEMM_FEW_ROWS;
     g.all_rows = !g.in_place && (M <= g.mc || large_b);
     const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
     const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
