@@ -41,4 +41,8 @@ if(F2B_NVCC)
            "F2B_CUDA_TYPES=${F2B_CUDA_TYPES}" bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/compile_with_nvcc.sh
            ${CMAKE_BINARY_DIR}/nvcc WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(cuda/nvcc PROPERTIES LABELS cuda TIMEOUT 900 PROCESSORS 2)
+  # No kernel spills registers.
+  add_test(NAME cuda/resources COMMAND ${CMAKE_COMMAND} -E env F2B_NVCC=${F2B_NVCC} bash
+           ${CMAKE_SOURCE_DIR}/scripts/cuda_resources.sh --keep ${CMAKE_BINARY_DIR}/nvcc/resources)
+  set_tests_properties(cuda/resources PROPERTIES LABELS cuda TIMEOUT 900 PROCESSORS 2)
 endif()

@@ -7,7 +7,7 @@
 
 /* The table is built for the type of the run; the tape's clean-up does not own it, so the context
  * holds one of each. */
-static f2b_tensor *tables[2][3];        /* [case][f32, f64, f32 on cuda:0] */
+static f2b_tensor *tables[3][3];        /* [case][f32, f64, f32 on cuda:0] */
 
 static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const void *context,
                  f2b_tensor **out)
@@ -24,20 +24,21 @@ static const f2b_check_case cases[] = {
     { "rope: heads of two", build, tables[0], 2, { X(5, 6), P(5) } },
     { "rope: odd halves", build, tables[1], 2, { X(3, 66), P(3) } },
     { "rope: many rows", build, tables[1], 2, { X(300, 66), P(300) } },
+    { "rope: whole vectors", build, tables[2], 2, { X(5, 96), P(5) } },
 };
 
 static void holds_for_all_cases(void **state)
 {
     (void)state;
-    const int64_t hd[] = { 2, 22 };
+    const int64_t hd[] = { 2, 22, 32 };
     const f2b_device cuda = { F2B_CUDA, 0 };
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         tables[i][0] = f2b_rope_table(F2B_HOST, F2B_F32, 10000, hd[i], 20);
         tables[i][1] = f2b_rope_table(F2B_HOST, F2B_F64, 10000, hd[i], 20);
         tables[i][2] = f2b_rope_table(cuda, F2B_F32, 10000, hd[i], 20);     /* NULL without one */
     }
     f2b_check_ops(cases, sizeof cases / sizeof *cases);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         for (int k = 0; k < 3; k++) f2b_tensor_free(tables[i][k]);
 }
 

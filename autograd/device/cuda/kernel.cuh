@@ -93,6 +93,22 @@ F2BI_ON_DEVICE void f2bi_read(real v[WIDE], const T *x, int64_t first, int64_t n
     }
 }
 
+/** The same of an array of any float type that parameters have, f32 also in 16 bytes at a time. */
+F2BI_ON_DEVICE void f2bi_read_as(real v[WIDE], const void *x, f2b_dtype type, int64_t first, int64_t n)
+{
+    if (type == F2B_KERNEL_DTYPE) {
+        f2bi_read(v, (const T *)x, first, n);
+    } else if (type == F2B_F32 && first + WIDE <= n && (uintptr_t)((const float *)x + first) % 16 == 0) {
+        const float4 *p = (const float4 *)((const float *)x + first);
+        for (int i = 0; i < WIDE / 4; i++) {
+            const float4 f = p[i];
+            v[4 * i] = f.x, v[4 * i + 1] = f.y, v[4 * i + 2] = f.z, v[4 * i + 3] = f.w;
+        }
+    } else {
+        for (int i = 0; i < WIDE; i++) v[i] = first + i < n ? f2bi_get(x, type, first + i) : 0;
+    }
+}
+
 /** x[first + i] = v[i] below n. */
 F2BI_ON_DEVICE void f2bi_write(T *x, int64_t first, int64_t n, const real v[WIDE])
 {

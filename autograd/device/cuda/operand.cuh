@@ -16,21 +16,6 @@
 
 /* ---- Stored weights to rows' type: a thread makes WIDE elements ---- */
 
-/* v[i] = x[first + i], of any float type, 0 from n on; 16 bytes an access where that is possible. */
-F2BI_ON_DEVICE void f2bi_read_as(real v[WIDE], const void *x, f2b_dtype type, int64_t first, int64_t n)
-{
-    if (type == F2B_KERNEL_DTYPE) {
-        f2bi_read(v, (const T *)x, first, n);
-    } else if (type == F2B_F32 && first + WIDE <= n && ((uintptr_t)x + 4 * (uintptr_t)first) % 16 == 0) {
-        for (int i = 0; i < WIDE; i += 4) {
-            const float4 four = *(const float4 *)((const float *)x + first + i);
-            v[i] = four.x, v[i + 1] = four.y, v[i + 2] = four.z, v[i + 3] = four.w;
-        }
-    } else {
-        for (int i = 0; i < WIDE; i++) v[i] = first + i < n ? f2bi_get(x, type, first + i) : 0;
-    }
-}
-
 /* Tensors that one launch converts, each by a row of the grid. */
 enum { F2BI_PIECES = 6 };
 typedef struct f2bi_pieces {        /* no padding: a kernel's argument */

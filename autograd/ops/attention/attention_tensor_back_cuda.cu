@@ -256,26 +256,24 @@ F2BI_ON_DEVICE void key_gradients(const attention_gradients *g, const attention_
 KERNELS_OF(64)
 KERNELS_OF(128)
 
-typedef void gradient_kernel(attention_gradients g, attention_view w);
-
-static void launch(gradient_kernel *kernel, unsigned blocks, int bytes, const attention_gradients *g,
-                   const attention_view *w, cudaStream_t stream)
-{
-    f2bi_allow_shared((const void *)kernel, bytes);
-    F2B_LAUNCH(kernel, blocks, ATT_THREADS, bytes, stream, *g, *w);
-}
+#define LAUNCH(kernel, blocks, bytes)                                                             \
+    do {                                                                                          \
+        f2bi_allow_shared((const void *)kernel, (bytes));                                         \
+        F2B_LAUNCH(kernel, (blocks), ATT_THREADS, (bytes), stream, *g, *w);                       \
+    } while (0)
 
 void f2bi_attention_tensor_backward(const attention_view *w, const attention_gradients *g,
                                     cudaStream_t stream)
 {
     const int64_t lanes = w->Tq * w->heads * (w->D / WIDE);
+    const unsigned queries = f2bi_most_tiles(w->Tq, w->n, ATT_ROWS) * (unsigned)w->heads;
+    const unsigned keys = f2bi_most_tiles(w->Tk, w->n, KEYS) * (unsigned)w->kv_heads;
+    const bool dq = g->dq != NULL, dkv = g->dk != NULL || g->dv != NULL;
     F2B_LAUNCH(row_products, (unsigned)((lanes + ATT_THREADS - 1) / ATT_THREADS), ATT_THREADS, 0, stream, *g,
                *w);
-    if (g->dq != NULL)
-        launch(w->D == 64 ? query_gradient_64 : query_gradient_128,
-               f2bi_most_tiles(w->Tq, w->n, ATT_ROWS) * (unsigned)w->heads, query_bytes(w->D), g, w, stream);
-    if (g->dk != NULL || g->dv != NULL)
-        launch(w->D == 64 ? key_gradients_64 : key_gradients_128,
-               f2bi_most_tiles(w->Tk, w->n, KEYS) * (unsigned)w->kv_heads, key_bytes(w->D), g, w, stream);
+    if (dq && w->D == 64) LAUNCH(query_gradient_64, queries, query_bytes(64));
+    if (dq && w->D == 128) LAUNCH(query_gradient_128, queries, query_bytes(128));
+    if (dkv && w->D == 64) LAUNCH(key_gradients_64, keys, key_bytes(64));
+    if (dkv && w->D == 128) LAUNCH(key_gradients_128, keys, key_bytes(128));
 }
 #endif

@@ -41,32 +41,46 @@ static f2b_status open_head(const f2b_node *n, head *h)
     return F2B_ERR_MEMORY;
 }
 
-/* A block a row: its loss, and z becomes g * (softmax(z) - onehot(label)), as T from the row's start
- * on. T is not wider than z: what a stretch is written over has been read, once all have read it. */
+/*
+ * A block a row: its loss, and z becomes g * (softmax(z) - onehot(label)), as T from the row's start on.
+ * T is not wider than z: what a stretch is written over has been read, once all have read it. Logits
+ * are read twice: a thread's sum shrinks when it meets a larger one.
+ */
 static __global__ void softmax(real *z, int64_t V, const int *label, int64_t r0, const real *g,
                                real *loss, f2bi_fault fault)
 {
+    const int64_t stretch = F2BI_BLOCK * WIDE, start = (int64_t)threadIdx.x * WIDE;
     z += blockIdx.x * V;
-    T *e = (T *)z;
     int mine = label[r0 + blockIdx.x];
     if (mine < 0 || mine >= V) {
         if (threadIdx.x == 0) f2bi_report(fault, r0 + blockIdx.x);
         mine = 0;
     }
     const real at_label = z[mine];
-    real top = z[0], sum = 0;
-    for (int64_t v = threadIdx.x; v < V; v += F2BI_BLOCK) top = fmaxf(top, z[v]);
-    top = f2bi_block_most(top);
-    for (int64_t v = threadIdx.x; v < V; v += F2BI_BLOCK) sum += expf(z[v] - top);
-    sum = f2bi_block_sum(sum);
+    real my_top = -INFINITY, my_sum = 0, v[WIDE];
+    for (int64_t first = start; first < V; first += stretch) {
+        real top = my_top;
+        f2bi_read_as(v, z, F2B_F32, first, V);
+        for (int i = 0; i < WIDE; i++)
+            if (first + i < V) top = fmaxf(top, v[i]);
+        if (top > my_top) my_sum *= expf(my_top - top);
+        my_top = top;
+        const real shift = top == -INFINITY ? 0 : top;
+        for (int i = 0; i < WIDE; i++)
+            if (first + i < V) my_sum += expf(v[i] - shift);
+    }
+    const real top = f2bi_block_most(my_top);
+    const real sum = f2bi_block_sum(start < V ? my_sum * expf(my_top - top) : 0);
     if (loss != NULL && threadIdx.x == 0) loss[r0 + blockIdx.x] = logf(sum) + (top - at_label);
-    const real factor = g != NULL ? *g : 1;
+    const real factor = g != NULL ? *g : 1, inverse = 1 / sum;
     __syncthreads();                        /* at_label is read everywhere */
-    for (int64_t first = 0; first < V; first += F2BI_BLOCK) {
-        const int64_t v = first + threadIdx.x;
-        const real here = v < V ? expf(z[v] - top) / sum - (v == mine ? 1 : 0) : 0;
+    for (int64_t from = 0; from < V; from += stretch) {
+        const int64_t first = from + start;
+        if (first < V) f2bi_read_as(v, z, F2B_F32, first, V);
         __syncthreads();
-        if (v < V) STORE(e[v], factor * here);
+        if (first >= V) continue;
+        for (int i = 0; i < WIDE; i++) v[i] = factor * (expf(v[i] - top) * inverse - (first + i == mine ? 1 : 0));
+        f2bi_write((T *)z, first, V, v);
     }
 }
 

@@ -27,10 +27,11 @@ static __global__ void normalise(T *y, moments *saved, const T *x, const void *w
     }
     const real s = 1 / sqrtf(f2bi_block_sum(squares) / (real)D + eps);
     for (int64_t c = start; c < D; c += step) {
-        real v[WIDE];
+        real v[WIDE], vw[WIDE], vb[WIDE];
         f2bi_read(v, x + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++)
-            v[i] = (v[i] - mean) * s * f2bi_get(w, w_type, c + i) + f2bi_get(b, b_type, c + i);
+        f2bi_read_as(vw, w, w_type, c, D);
+        f2bi_read_as(vb, b, b_type, c, D);
+        for (int i = 0; i < WIDE; i++) v[i] = (v[i] - mean) * s * vw[i] + vb[i];
         f2bi_write(y + row * D, c, D, v);
     }
     if (saved != NULL && threadIdx.x == 0) saved[row].mean = mean, saved[row].rstd = s;
@@ -60,23 +61,24 @@ static __global__ void input_gradient(T *dx, bool fresh, const T *x, const T *dy
     const moments m = saved[row];
     real sum_g = 0, sum_gu = 0;
     for (int64_t c = start; c < D; c += step) {
-        real u[WIDE], g[WIDE];
+        real u[WIDE], g[WIDE], vw[WIDE];
         f2bi_read(u, x + row * D, c, D);
         f2bi_read(g, dy + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++) {
-            g[i] *= f2bi_get(w, w_type, c + i);
+        f2bi_read_as(vw, w, w_type, c, D);
+        for (int i = 0; i < WIDE; i++) {
+            g[i] *= vw[i];                              /* 0 beyond the row */
             sum_g += g[i];
             sum_gu += g[i] * ((u[i] - m.mean) * m.rstd);
         }
     }
     const real mean_g = f2bi_block_sum(sum_g) / (real)D, mean_gu = f2bi_block_sum(sum_gu) / (real)D;
     for (int64_t c = start; c < D; c += step) {
-        real u[WIDE], g[WIDE];
+        real u[WIDE], g[WIDE], vw[WIDE];
         f2bi_read(u, x + row * D, c, D);
         f2bi_read(g, dy + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++)
-            g[i] = m.rstd * (g[i] * f2bi_get(w, w_type, c + i) - mean_g
-                             - (u[i] - m.mean) * m.rstd * mean_gu);
+        f2bi_read_as(vw, w, w_type, c, D);
+        for (int i = 0; i < WIDE; i++)
+            g[i] = m.rstd * (g[i] * vw[i] - mean_g - (u[i] - m.mean) * m.rstd * mean_gu);
         f2bi_accumulate(dx + row * D, c, D, g, fresh);
     }
 }

@@ -17,10 +17,11 @@ static __global__ void normalise(T *y, real *rstd, const T *x, const void *w, f2
     }
     const real s = 1 / sqrtf(f2bi_block_sum(squares) / (real)D + eps);
     for (int64_t c = start; c < D; c += step) {
-        real v[WIDE];
+        real v[WIDE], vw[WIDE];
         f2bi_read(v, x + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++)     /* rounds before the weight, as HF does */
-            v[i] = f2bi_get(w, w_type, c + i) * LOAD(f2bi_store(v[i] * s));
+        f2bi_read_as(vw, w, w_type, c, D);
+        for (int i = 0; i < WIDE; i++)                  /* rounds before the weight, as HF does */
+            v[i] = vw[i] * LOAD(f2bi_store(v[i] * s));
         f2bi_write(y + row * D, c, D, v);
     }
     if (rstd != NULL && threadIdx.x == 0) rstd[row] = s;
@@ -48,18 +49,19 @@ static __global__ void input_gradient(T *dx, bool fresh, const T *x, const T *dy
     const real s = rstd[row];
     real gx = 0;
     for (int64_t c = start; c < D; c += step) {
-        real vx[WIDE], g[WIDE];
+        real vx[WIDE], g[WIDE], vw[WIDE];
         f2bi_read(vx, x + row * D, c, D);
         f2bi_read(g, dy + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++) gx += g[i] * f2bi_get(w, w_type, c + i) * vx[i];
+        f2bi_read_as(vw, w, w_type, c, D);
+        for (int i = 0; i < WIDE; i++) gx += g[i] * vw[i] * vx[i];
     }
     const real k = f2bi_block_sum(gx) / (real)D * s * s * s;
     for (int64_t c = start; c < D; c += step) {
-        real vx[WIDE], g[WIDE];
+        real vx[WIDE], g[WIDE], vw[WIDE];
         f2bi_read(vx, x + row * D, c, D);
         f2bi_read(g, dy + row * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++)
-            g[i] = s * (g[i] * f2bi_get(w, w_type, c + i)) - k * vx[i];
+        f2bi_read_as(vw, w, w_type, c, D);
+        for (int i = 0; i < WIDE; i++) g[i] = s * (g[i] * vw[i]) - k * vx[i];
         f2bi_accumulate(dx + row * D, c, D, g, fresh);
     }
 }

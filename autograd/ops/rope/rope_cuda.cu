@@ -1,6 +1,6 @@
 /*
- * CUDA kernels of rope: a block a row, a thread a pair of columns; backward is the same rotation the
- * other way round. A position outside the table is reported, and its row stays as it is.
+ * CUDA kernels of rope: a block a row, a thread WIDE pairs of columns of a head; backward is the same
+ * rotation the other way round. A position outside the table is reported, and its row stays as it is.
  */
 #include "autograd/device/cuda/kernel.cuh"
 
@@ -8,19 +8,27 @@ F2B_DECLARE_KERNELS(f2bi_rope_forward);
 F2B_DECLARE_KERNELS(f2bi_rope_backward);
 
 static __global__ void turn(T *y, bool fresh, const T *x, const real *table, const int *positions,
-                            int64_t P, int64_t D, int64_t hd, real direction, f2bi_fault fault)
+                            int64_t P, int64_t D, int hd, real direction, f2bi_fault fault)
 {
-    const int64_t row = blockIdx.x, half = hd / 2, position = positions[row];
+    const int64_t row = blockIdx.x, position = positions[row];
     const bool known = position >= 0 && position < P;
+    const int half = hd / 2, parts = (half + WIDE - 1) / WIDE, all = (int)(D / hd) * parts;
     if (!known && threadIdx.x == 0) f2bi_report(fault, row);
-    for (int64_t pair = threadIdx.x; pair < D / 2; pair += blockDim.x) {
-        const int64_t i = pair % half, at = row * D + pair / half * hd + i;
-        const real c = known ? table[position * hd + i] : 1;
-        const real s = known ? direction * table[position * hd + half + i] : 0;
-        const real a = LOAD(x[at]), b = LOAD(x[at + half]);
-        const real old_a = fresh ? 0 : LOAD(y[at]), old_b = fresh ? 0 : LOAD(y[at + half]);
-        STORE(y[at], old_a + (a * c - b * s));
-        STORE(y[at + half], old_b + (b * c + a * s));
+    for (int part = (int)threadIdx.x; part < all; part += F2BI_BLOCK) {
+        const int first = part % parts * WIDE;              /* of the head's first half */
+        const int64_t at = row * D + part / parts * hd;
+        real a[WIDE], b[WIDE], c[WIDE], s[WIDE];
+        f2bi_read(a, x + at, first, half);
+        f2bi_read(b, x + at + half, first, half);
+        f2bi_read_as(c, table + (known ? position : 0) * hd, F2B_F32, first, half);
+        f2bi_read_as(s, table + (known ? position : 0) * hd + half, F2B_F32, first, half);
+        for (int i = 0; i < WIDE; i++) {
+            const real cosine = known ? c[i] : 1, sine = known ? direction * s[i] : 0, before = a[i];
+            a[i] = before * cosine - b[i] * sine;
+            b[i] = b[i] * cosine + before * sine;
+        }
+        f2bi_accumulate(y + at, first, half, a, fresh);
+        f2bi_accumulate(y + at + half, first, half, b, fresh);
     }
 }
 
@@ -31,8 +39,7 @@ static f2b_status turn_all(const f2b_node *n, const void *x, void *y, real direc
     if (rows * D == 0) return F2B_OK;
     F2B_LAUNCH(turn, (unsigned)rows, F2BI_BLOCK, 0, f2bi_stream(n), (T *)y, fresh, (const T *)x,
                (const real *)table->data, (const int *)n->in[2]->data, f2b_dim(table, 0), D,
-               f2b_dim(table, 1), direction,
-               f2bi_fault_of(n, "rope: positions"));
+               (int)f2b_dim(table, 1), direction, f2bi_fault_of(n, "rope: positions"));
     return f2bi_launched(n);
 }
 

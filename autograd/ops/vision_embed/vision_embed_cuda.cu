@@ -9,11 +9,11 @@ static __global__ void embed(T *y, const T *patches, const void *first, f2b_dtyp
 {
     const int64_t row = blockIdx.x, p = row % P;
     for (int64_t c = (int64_t)threadIdx.x * WIDE; c < D; c += (int64_t)blockDim.x * WIDE) {
-        real v[WIDE];
+        real v[WIDE], position[WIDE];
         if (p > 0) f2bi_read(v, patches + (row / P * (P - 1) + p - 1) * D, c, D);
-        for (int i = 0; i < WIDE && c + i < D; i++)
-            v[i] = (p > 0 ? v[i] : f2bi_get(first, first_type, c + i))
-                   + f2bi_get(positions, positions_type, p * D + c + i);
+        else f2bi_read_as(v, first, first_type, c, D);
+        f2bi_read_as(position, positions, positions_type, p * D + c, (p + 1) * D);
+        for (int i = 0; i < WIDE; i++) v[i] += position[i];
         f2bi_write(y + row * D, c, D, v);
     }
 }
