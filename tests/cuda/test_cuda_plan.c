@@ -1,7 +1,7 @@
 /*
- * The memory plan of a run on a device: what is planned for each tag is what the device's memory then holds
- * at most, to 5 %, and what its pool asks of CUDA stays within what is said to be held; layers are computed
- * again where the device is small.
+ * A run on a device: its steps wait once each. Its memory plan: what is planned for each tag is what the
+ * device's memory then holds at most, to 5 %, and what the pool asks of CUDA stays within what is said to
+ * be held; layers are computed again where the device is small.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,9 +23,12 @@ enum { MOST_OVERRIDES = 12 };
 
 static void quiet(void *user, const char *text) { (void)user, (void)text; }
 static bool go_on(void *user) { (void)user; return false; }
+static int64_t waits[16];           /* of the host, up to the end of each step of the last run */
 static void on_step(void *user, const f2b_metrics_row *row, int64_t steps)
 {
     (void)user, (void)steps;
+    assert_in_range(row->step, 1, 15);
+    waits[row->step] = f2b_emulation_read_counts().waits;
     assert_true(row->peak_bytes > 0 && row->peak_bytes <= f2b_bytes_peak_of(F2B_CUDA, F2B_TAG_COUNT));
 }
 
@@ -85,6 +88,17 @@ static void the_plan_is_what_comes(void **state)
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) compare(runs[i]);
 }
 
+/* For the losses of all micro-batches and the norm together: from batch to update, GradCache or not. */
+static void a_step_waits_once(void **state)
+{
+    (void)state;
+    f2b_session *s = open_run("run.save_every=0 train.steps=6 train.micro_batch_tokens=60 "
+                              "train.activation_checkpointing=layer method.temperature=learned");
+    if (f2b_train_run(s, F2B_RESUME_NONE, NULL, &events) != F2B_OK) fail_msg("%s", f2b_last_error());
+    for (int step = 2; step <= 6; step++) assert_int_equal(waits[step] - waits[step - 1], 1);
+    f2b_session_close(s);
+}
+
 static void a_small_device_computes_layers_again(void **state)
 {
     (void)state;
@@ -122,6 +136,7 @@ static int remove_world(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(the_plan_is_what_comes),
+                                        cmocka_unit_test(a_step_waits_once),
                                         cmocka_unit_test(a_small_device_computes_layers_again) };
     return cmocka_run_group_tests(tests, make_world, remove_world);
 }

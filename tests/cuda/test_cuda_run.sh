@@ -43,6 +43,17 @@ for precision in "bf16 model.weights=bf16" "bf16 model.weights=nf4 train.activat
     rm -rf "$work"/*-low
 done
 
+# Shared images, and features kept between steps: the second run finds them.
+shared="sampler.group_images=true train.micro_batch_tokens=1000"
+on cpu run.dir="$work/cpu-shared" $shared
+expect 0 '' 'shared images on the host'
+for run in cold warm; do
+    on cuda:0 run.dir="$work/cuda-$run" $shared data.feature_cache="$work/features"
+    expect 0 '' "features on the device, $run"
+    near "cuda-$run" cpu-shared 1e-3 "features, $run"
+done
+same "$work/cuda-cold" "$work/cuda-warm" || fail 'kept features: other bits'
+
 # ---- Stopped and resumed ----
 "$device/f2b-train" --config "$work/run.yaml" --device cuda:0 --quiet train.steps=$steps run.save_every=2 \
     run.dir="$work/killed" run.eval_every=4 >"$work/out" 2>"$work/err" </dev/null &
