@@ -199,6 +199,7 @@ static bool copy(f2b_tape *tape, const clip_tables *t, clip_rows *r)
     r->layout.k_start = TABLE(t->k_start, 1, (int64_t[]){ n });
     r->layout.k_count = TABLE(t->k_count, 1, (int64_t[]){ n });
     r->layout.limit = TABLE(t->limit, 1, (int64_t[]){ all });
+    r->layout.pairs = (double)all * (double)t->rows;
     r->from = TABLE(t->from, 2, ((int64_t[]){ all, 2 }));
     r->out = TABLE(t->out, 1, (int64_t[]){ n * t->outs });
 #undef TABLE

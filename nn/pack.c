@@ -52,6 +52,7 @@ typedef struct row_writer {
     int32_t *index, *positions, *q_start, *limit;
     uint64_t *keys;
     int64_t rows;
+    double pairs;               /* sum of limit */
 } row_writer;
 
 /* All tables of a pack on the host: they are filled here and then copied to the device. */
@@ -106,6 +107,7 @@ static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit,
     w->index[w->rows] = (int32_t)row;
     w->positions[w->rows] = (int32_t)position;
     w->limit[w->rows] = (int32_t)limit;
+    w->pairs += (double)limit;
     w->keys[w->rows] = f2b_dropout_row_key(key, position);
     w->rows++;
 }
@@ -176,6 +178,7 @@ static f2b_status row_set(f2b_tape *tape, f2b_row_set *set, const row_writer *w,
     f2b_tensor *row_keys = f2b_tape_table(tape, F2B_U8, 1, &key_bytes, w->keys);
     *set = (f2b_row_set){ .rows = w->rows, .layout = *keys,
                           .row_keys = row_keys != NULL ? row_keys->data : NULL };
+    set->layout.pairs = w->pairs;
     const bool good = row_keys != NULL && table(tape, &set->positions, w->positions, w->rows) &&
                       table(tape, &set->layout.q_start, w->q_start, n + 1) &&
                       table(tape, &set->layout.limit, w->limit, w->rows) &&

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/core/profile.h"
 #include "tests/emulation/emulation.h"
 #include "tests/support/step_case.h"
 
@@ -208,6 +209,54 @@ static void order_does_not_matter(void **state)
     f2b_emulation_set_order(F2B_ASCENDING, 0);
 }
 
+/* ---- The profile ---- */
+
+/* What the profile says of a step; -1: too many rows. */
+static int profile_of(const variant *v, f2b_device device, f2b_profile_row rows[64])
+{
+    const f2b_profile_row *found;
+    f2b_step_case *c = open_case(v, device, true, NULL);
+    f2b_profile_enable(true);
+    f2b_step_case_run(c);
+    f2b_profile_enable(false);
+    const int n = f2b_profile_rows(&found);
+    if (n <= 64) memcpy(rows, found, (size_t)n * sizeof *rows);
+    f2b_profile_reset();
+    f2b_step_case_close(c);
+    return n <= 64 ? n : -1;
+}
+
+/* The ops of a step are the host's, and so are their calls, operations and bytes; the seconds are the
+ * device's own. */
+static void the_profile_counts_what_the_hosts_does(void **state)
+{
+    (void)state;
+    static const variant cases[] = {
+        { "gqa_both", "gqa", 60, { "train.activation_checkpointing=layer", "lora.dropout=0.2" } },
+        { "f16_both_projector", "sharded_f16", INT64_MAX, { "trainable.vision_tower=true" } },
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        f2b_profile_row host[64], device[64];
+        const int n = profile_of(&cases[k], F2B_HOST, host);
+        assert_true(n > 10);
+        assert_int_equal(profile_of(&cases[k], cuda, device), n);
+        for (int i = 0; i < n; i++) {
+            int j = 0;
+            while (j < n && (strcmp(device[j].name, host[i].name) != 0 ||
+                             device[j].backward != host[i].backward))
+                j++;
+            if (j == n) fail_msg("case %d: no %s on the device", (int)k, host[i].name);
+            if (device[j].calls != host[i].calls || device[j].bytes != host[i].bytes ||
+                fabs(device[j].flops - host[i].flops) > 1e-9 * host[i].flops ||
+                !(device[j].seconds > 0))
+                fail_msg("case %d, %s %s: %lld calls, %g operations, %g bytes, %g s; on the host %lld, %g, "
+                         "%g", (int)k, host[i].name, host[i].backward ? "backward" : "forward",
+                         (long long)device[j].calls, device[j].flops, device[j].bytes,
+                         device[j].seconds, (long long)host[i].calls, host[i].flops, host[i].bytes);
+        }
+    }
+}
+
 /* One read of the losses, whatever the micro-batches; nothing else waits, nor is memory asked for once
  * the sizes are known. */
 static void the_host_waits_once(void **state)
@@ -241,6 +290,7 @@ int main(void)
         cmocka_unit_test(f32_is_the_hosts),
         cmocka_unit_test(bf16_is_as_near_as_the_hosts),
         cmocka_unit_test(order_does_not_matter),
+        cmocka_unit_test(the_profile_counts_what_the_hosts_does),
         cmocka_unit_test(the_host_waits_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

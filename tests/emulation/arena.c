@@ -148,11 +148,11 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
     if (at + span > touched) touched = at + span;
     f2b_emu_counts.mallocs++, f2b_emu_counts.bytes += bytes;
     *pointer = arena + at;
+    ASAN_UNPOISON_MEMORY_REGION(arena + at, bytes);
+    ASAN_POISON_MEMORY_REGION(arena + at + bytes, span - bytes);
     if (f2b_emu_idle()) return cudaSuccess;
     f2b_emu_unlock();
-    ASAN_UNPOISON_MEMORY_REGION(arena + at, bytes);
     memset(arena + at, 0xFF, bytes);
-    ASAN_POISON_MEMORY_REGION(arena + at + bytes, span - bytes);
     f2b_emu_lock();
     return cudaSuccess;
 }

@@ -50,6 +50,15 @@ static f2b_status check_layout(const f2b_attention_layout *l, int64_t Tq, int64_
     return good ? F2B_OK : f2b_fail(F2B_ERR_INVALID, "attention: q_start does not cover q");
 }
 
+/* Counted here where nobody has, and the host can read the layout. */
+static double flops_of(const f2b_tensor *q, const f2b_attention_layout *l)
+{
+    double pairs = l->pairs;
+    for (int64_t t = 0; l->pairs == 0 && l->limit->device.kind == F2B_CPU && t < q->shape[0]; t++)
+        pairs += ((const int32_t *)l->limit->data)[t];
+    return 4.0 * pairs * (double)q->shape[1];
+}
+
 f2b_tensor *f2b_attention(f2b_tape *tape, f2b_tensor *q, f2b_tensor *k, f2b_tensor *v,
                           const f2b_attention_layout *layout, int64_t head_dim, double scale)
 {
@@ -57,7 +66,7 @@ f2b_tensor *f2b_attention(f2b_tape *tape, f2b_tensor *q, f2b_tensor *k, f2b_tens
     if (check_shapes(q, k, v, head_dim) != F2B_OK ||
         check_layout(layout, q->shape[0], k->shape[0]) != F2B_OK)
         return NULL;
-    const attention_attr attr = { head_dim, scale };
+    const attention_attr attr = { head_dim, scale, flops_of(q, layout) };
     f2b_tensor *in[ATT_INPUTS] = { q, k, v, layout->q_start, layout->k_start, layout->k_count,
                                    layout->limit };
     f2b_node *n = f2b_node_new(tape, &op_attention, q->dtype, in, ATT_INPUTS, &attr, sizeof attr);

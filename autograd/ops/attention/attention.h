@@ -16,6 +16,7 @@ typedef struct f2b_attention_layout {
     f2b_tensor *k_start;        /* [n] */
     f2b_tensor *k_count;        /* [n] */
     f2b_tensor *limit;          /* [rows of q], each 1 <= limit <= k_count of its sequence */
+    double pairs;               /* sum of limit, for the profile; 0: not counted */
 } f2b_attention_layout;
 
 /**

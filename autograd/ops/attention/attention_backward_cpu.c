@@ -146,6 +146,6 @@ f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
     out.dq = f2b_node_grad(n, ATT_Q, &out.fresh_q);
     out.dk = f2b_node_grad(n, ATT_K, NULL);     /* rows outside all sequences get zero */
     out.dv = f2b_node_grad(n, ATT_V, NULL);
-    n->flops = 2.5 * flops_of(&w);
+    n->flops = 2.5 * attention_flops(n);
     return run_tasks(&w, backward_space(&w), backward_task, &out);
 }

@@ -57,7 +57,7 @@ f2b_status KERNEL(f2bi_attention_forward)(f2b_node *n)
     const view w = view_of(n);
     void *lse;
     F2B_TRY(f2b_node_save(n, 0, (size_t)(w.heads * w.Tq) * sizeof(real), &lse));
-    n->flops = flops_of(&w);
+    n->flops = attention_flops(n);
     forward_out out = { n->out[0]->data, lse };
     return run_tasks(&w, forward_space(&w), forward_task, &out);
 }

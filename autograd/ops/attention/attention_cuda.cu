@@ -66,6 +66,7 @@ f2b_status KERNEL(f2bi_attention_forward)(f2b_node *n)
     void *lse;
     bool tensor;
     F2B_TRY(choose(&w, &tensor));
+    n->flops = attention_flops(n);
     F2B_TRY(f2b_node_save(n, 0, (size_t)(w.heads * w.Tq) * sizeof(real), &lse));
     if (w.Tq * w.heads == 0) return F2B_OK;
     const f2bi_fault fault = f2bi_fault_of(n, "attention: layout");
@@ -82,6 +83,7 @@ f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
     attention_gradients g;
     bool fresh = false, tensor;
     F2B_TRY(choose(&w, &tensor));
+    n->flops = 2.5 * attention_flops(n);
     g.o = (const T *)n->out[0]->data, g.d_o = (const T *)n->out[0]->grad;
     g.lse = (const real *)n->saved[0];
     g.dq = (T *)f2b_node_grad(n, ATT_Q, &fresh);

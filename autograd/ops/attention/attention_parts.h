@@ -42,13 +42,6 @@ static inline view view_of(const f2b_node *n)
     return w;
 }
 
-static inline double flops_of(const view *w)
-{
-    double pairs = 0;
-    for (int64_t t = 0; t < w->Tq; t++) pairs += w->limit[t];
-    return 4.0 * pairs * (double)(w->heads * w->D);
-}
-
 static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 static inline int64_t padded(int64_t n) { return (n + F2BI_ATT_PAD - 1) / F2BI_ATT_PAD * F2BI_ATT_PAD; }
 

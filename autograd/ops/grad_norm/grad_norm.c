@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "autograd/core/profile.h"
 #include "autograd/device/device.h"
 #include "autograd/ops/grad_norm/grad_norm_internal.h"
 
@@ -60,16 +61,21 @@ f2b_status f2b_grad_norm(f2b_device device, f2b_tensor *const *tensors, int64_t 
                          const double *watched, int64_t n_watched, double *norm)
 {
     int64_t chunks = 0;
+    double bytes = 0;
     if (kernels[device.kind][F2B_F32] == NULL)
         return f2b_fail(F2B_ERR_UNSUPPORTED, "grad_norm has no kernel on %s", f2b_device_name(device));
     for (int64_t i = 0; i < n; i++) {
         F2B_TRY(check(tensors[i], device));
-        if (tensors[i]->grad != NULL) chunks += chunks_of(tensors[i]);
+        if (tensors[i]->grad == NULL) continue;
+        chunks += chunks_of(tensors[i]);
+        bytes += (double)f2b_tensor_bytes(tensors[i]);
     }
     double *sums = f2b_alloc(device, (size_t)chunks * sizeof *sums, F2B_TAG_SCRATCH);
     if (sums == NULL) return F2B_ERR_MEMORY;
+    const f2b_profile_mark start = f2b_profile_start(device);
     f2b_status status = gather(tensors, n, sums);
     if (status == F2B_OK) status = finish(device, sums, chunks, watched, n_watched, norm);
+    f2b_profile_stop(start, "grad_norm", false, 0, bytes);
     f2b_free(sums);
     return status;
 }

@@ -148,6 +148,9 @@ static inline void f2b_emu_start(const char *name, void (*kernel)(P...), dim3 gr
     int number = 0;
     (void)number;
     auto prepare = [&](auto parameter) {
+#if defined(__GNUC__) && !defined(__clang__)
+        __builtin_clear_padding(&parameter);        /* what was on the stack there is no pointer */
+#endif
         f2b_emu_check_argument(name, ++number, &parameter, sizeof parameter);
     };
     (prepare((P)arguments), ...);
