@@ -29,7 +29,8 @@ march="the processor of the machine that built it"
 if [ -z "$build" ]; then
     build=build/bundle march="any x86-64-v3 processor (AVX2, FMA: Intel since 2013, AMD since 2015)"
     cmake --preset cuda -B $build -DF2B_MARCH=x86-64-v3 -DF2B_PORTABLE=ON >/dev/null
-    cmake --build $build --target programs gpu_tests gpu_step gpu_rates tiny_world state_compare
+    cmake --build $build --target programs real_gpu_tests real_gpu_step \
+        real_gpu_rates tiny_world state_compare
 fi
 
 # Only a bundle is ever replaced.

@@ -53,10 +53,10 @@ endfunction()
 f2b_for_device(emulated_ f2b_emulated_cuda f2b_emulated_matrices ${CMAKE_BINARY_DIR}/emulated train answer
                compress eval search)
 if(F2B_CUDA)
-  f2b_for_device("" f2b_cuda f2b_cuda_matrices ${CMAKE_BINARY_DIR})       # cli's programs are there already
+  f2b_for_device(real_ f2b_cuda f2b_cuda_matrices ${CMAKE_BINARY_DIR})       # cli's programs are there already
   foreach(test ${gpu_tests})
     get_filename_component(name ${test} NAME_WE)
-    add_test(NAME gpu/${name} COMMAND gpu_tests ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    add_test(NAME gpu/${name} COMMAND real_gpu_tests ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(gpu/${name} PROPERTIES LABELS gpu TIMEOUT 300
                          SKIP_REGULAR_EXPRESSION "there is no CUDA device here")
   endforeach()

@@ -49,15 +49,15 @@ section_ops() {
     [ -z "$bad" ] || fail "these failed:$bad"
 }
 
-# train DEVICE RUN CONFIG OVERRIDE...: a run in $work/RUN.
-train() {
+# try_train DEVICE RUN CONFIG OVERRIDE...: a run in $work/RUN; train: one that must do.
+try_train() {
     local device=$1 run=$2 config=$3
     shift 3
     step "$run on $device"
     ours bin/f2b-train --device "$device" --config "$config" --quiet --resume none \
-        run.dir="$work/$run" "$@" >"$logs/train-$run.log" 2>&1 </dev/null ||
-        fail "$run: $(said "$logs/train-$run.log")"
+        run.dir="$work/$run" "$@" >"$logs/train-$run.log" 2>&1 </dev/null
 }
+train() { try_train "$@" || fail "$2: $(said "$logs/train-$2.log")"; }
 
 losses() { sed -E 's/.*"loss": ([^,]*),.*/\1/' "$work/$1/metrics.jsonl"; }
 
@@ -70,7 +70,7 @@ curve() {
           if (NR == 1) first = $2
           sum += d; last = $2; reference = $1 }
         END { good = !bad && NR > 0 && worst <= most && sum / NR <= mean
-              printf "| %s | %d | %.5f | %.5f | %.5f | %.1e of %.0e | %.1e of %.0e | %s |\n", name, NR,
+              printf "| %s | %d | %.5f | %.5f | %.5f | %.1e of %.1e | %.1e of %.1e | %s |\n", name, NR,
                   first, last, reference, worst, most, NR ? sum / NR : 0, mean,
                   good ? "passed" : "**failed**"
               exit !good }'
@@ -91,6 +91,10 @@ section_training() {
     echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
     curve "tiny, f32" tiny-f32 tiny-cpu 1e-4 2e-5 || bad="$bad tiny-f32"
     curve "tiny, bf16" tiny-bf16 tiny-cpu 3e-2 5e-3 || bad="$bad tiny-bf16"
+    if try_train "$CHECK_DEVICE" tiny-fp8 "$work/tiny/run.yaml" $tiny train.precision=fp8 model.weights=bf16
+    then curve "tiny, fp8" tiny-fp8 tiny-cpu 1.5e-1 2.5e-2 || bad="$bad tiny-fp8"
+    elif grep -q 'needs sm_89' "$logs/train-tiny-fp8.log"; then echo "| tiny, fp8 | not for this card |"
+    else fail "tiny-fp8: $(said "$logs/train-tiny-fp8.log")"; fi
     if ! quick; then
         step "drawing the toy world"
         mkdir -p "$work/runs/toy" && cp -r "$CHECK_HERE/configs" "$work/configs"

@@ -74,6 +74,7 @@ restore tests/gpu_tests
 plant bin/f2b-train 'case "$*" in
     *tiny-bf16*) set -- "${@/cuda:0/cpu}" train.learning_rate=1e-2 ;;
     *killed*) set -- "${@/cuda:0/cpu}" train.seed=7 ;;
+    *tiny-fp8*) set -- "${@/cuda:0/cpu}" train.precision=bf16 ;;
     *) set -- "${@/cuda:0/cpu}" ;;
 esac'
 check --quick --limit 200 --section training --section resume
