@@ -40,6 +40,7 @@ if [ -e "$out" ] && [ ! -e "$out/gpu-check.sh" ]; then
 fi
 rm -rf "$out"
 mkdir -p "$out"/{bin,tests,lib,gpu}
+cp scripts/gpu-check.sh "$out/"
 for program in train data eval; do
     for from in "$build/$within/bin" "$build/bin"; do
         if [ -x "$from/f2b-$program" ]; then cp "$from/f2b-$program" "$out/bin/" && break; fi
@@ -47,7 +48,6 @@ for program in train data eval; do
 done
 cp "$build/$within/tests"/{gpu_tests,gpu_step,gpu_rates} "$out/tests/"
 cp "$build/tests"/{tiny_world,state_compare} "$out/tests/"
-cp scripts/gpu-check.sh "$out/"
 cp scripts/gpu/* "$out/gpu/"
 cp -r configs "$out/"
 strip --strip-unneeded "$out"/bin/* "$out"/tests/*

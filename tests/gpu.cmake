@@ -23,7 +23,10 @@ file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/gpu_tests.inc CONTENT "${lis
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/gpu_tests.h CONTENT "${prototypes}")
 
 # What is in the bundle looks for shared libraries in the bundle first, theirs too.
-set(F2B_BESIDE "LINKER:--disable-new-dtags,-rpath,$ORIGIN/../lib")
+function(f2b_beside target)
+  set_target_properties(${target} PROPERTIES BUILD_RPATH "$ORIGIN/../lib")
+  target_link_options(${target} PRIVATE LINKER:--disable-new-dtags)
+endfunction()
 
 # f2b_for_device(PREFIX LIBRARY MATRICES FOLDER PROGRAM...): the programs of tests/gpu/, and cli's of
 # these names, linked with LIBRARY (and gpu_tests with tests/cuda/matrices.cu, compiled as MATRICES), as
@@ -37,14 +40,14 @@ function(f2b_for_device prefix library matrices folder)
     if(name STREQUAL "gpu_tests")
       target_sources(${prefix}${name} PRIVATE $<TARGET_OBJECTS:${matrices}>)
     endif()
-    target_link_options(${prefix}${name} PRIVATE ${F2B_BESIDE})
+    f2b_beside(${prefix}${name})
     set_target_properties(${prefix}${name} PROPERTIES OUTPUT_NAME ${name}
                           RUNTIME_OUTPUT_DIRECTORY ${folder}/tests)
   endforeach()
   foreach(name ${ARGN})
     add_executable(${prefix}f2b-${name} ${CMAKE_SOURCE_DIR}/cli/${name}_main.c)
     target_link_libraries(${prefix}f2b-${name} PRIVATE f2b_cli ${library})
-    target_link_options(${prefix}f2b-${name} PRIVATE ${F2B_BESIDE})
+    f2b_beside(${prefix}f2b-${name})
     set_target_properties(${prefix}f2b-${name} PROPERTIES OUTPUT_NAME f2b-${name}
                           RUNTIME_OUTPUT_DIRECTORY ${folder}/bin)
   endforeach()

@@ -17,6 +17,8 @@ scripts/bundle.sh --build "$build" --emulated --out "$work/made" || exit 1
 mkdir "$work/else where" && mv "$work/made" "$work/else where/bundle"
 bundle="$work/else where/bundle"
 report="$work/report/report.md"
+ldd "$bundle/tests/gpu_tests" | grep -qF "=> $bundle/tests/../lib/libcmocka" ||
+    fail "gpu_tests takes the system's libraries, not the bundle's"
 
 # check ARGUMENT...: gpu-check.sh, small; exit code in $code, what it said in $work/said.
 check() {
