@@ -387,7 +387,8 @@ int main(void)
         cmocka_unit_test(adamw), cmocka_unit_test(grad_norm), cmocka_unit_test(readings),
         cmocka_unit_test(random_fill), cmocka_unit_test(rows_store),
         cmocka_unit_test(first_fault), cmocka_unit_test(memory), cmocka_unit_test(copies),
-        cmocka_unit_test(uploads_do_not_wait), cmocka_unit_test(copies_beside_work), cmocka_unit_test(profile), cmocka_unit_test(missing),
+        cmocka_unit_test(uploads_do_not_wait), cmocka_unit_test(copies_beside_work),
+        cmocka_unit_test(profile), cmocka_unit_test(missing),
     };
     return cmocka_run_group_tests_name("cuda_device", tests, NULL, NULL);
 }

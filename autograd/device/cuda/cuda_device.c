@@ -183,7 +183,8 @@ f2b_status f2bi_cuda_widen(int index, double *dst, const void *src, f2b_dtype dt
 }
 
 const f2bi_device_functions f2bi_cuda_functions = {
-    .open = f2bi_cuda_open, .describe = describe, .takes_fp8 = takes_fp8, .available = f2bi_cuda_available, .alloc = f2bi_cuda_alloc,
+    .open = f2bi_cuda_open, .describe = describe, .takes_fp8 = takes_fp8,
+    .available = f2bi_cuda_available, .alloc = f2bi_cuda_alloc,
     .free_block = f2bi_cuda_free, .trim = f2bi_cuda_trim, .copy_in = f2bi_cuda_copy_in,
     .copy_out = f2bi_cuda_copy_out, .copy_within = f2bi_cuda_copy_within, .zero = f2bi_cuda_zero,
     .add_into = f2bi_cuda_add_into, .widen = f2bi_cuda_widen, .wait = f2bi_cuda_wait,

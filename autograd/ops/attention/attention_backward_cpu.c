@@ -114,8 +114,9 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
     TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ); TAKE(real, dq, D * BQ);
     TAKE(real, scores, BK * BQ); TAKE(real, dp, BK * BQ); TAKE(real, delta, BQ); TAKE(real, lse, BQ);
     TAKE(int32_t, limit, BQ);
-    key_side x = { .block = in_tiles() ? BK : BK_IN_REGISTERS, .k_turned = k_turned, .ldt = even(L), .s = scores, .dp = dp, .pt = pt, .ds = ds,
-                   .ds_packed = ds_packed, .dk = dk, .dv = dv, .dqt = dqt, .dq = dq };
+    key_side x = { .block = in_tiles() ? BK : BK_IN_REGISTERS, .k_turned = k_turned, .ldt = even(L),
+                   .s = scores, .dp = dp, .pt = pt, .ds = ds, .ds_packed = ds_packed, .dk = dk,
+                   .dv = dv, .dqt = dqt, .dq = dq };
     x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
     x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);
     if (out->dq) KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, w->k + first, w->k_width, L, D);
