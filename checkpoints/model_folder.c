@@ -247,8 +247,12 @@ const char *f2b_model_folder_fingerprint(f2b_model_folder *folder)
     f2bi_fingerprint *hash = f2bi_fingerprint_new();
     if (!hash) return NULL;
     f2bi_fingerprint_config(hash, &folder->config);
-    for (int64_t i = 0; i < folder->count; ++i)
-        f2bi_fingerprint_tensor(hash, folder->entries[i].name, folder->entries[i].tensor);
+    for (int64_t i = 0; i < folder->count; ++i) {
+        const f2b_safetensor *tensor = folder->entries[i].tensor;
+        f2bi_fingerprint_tensor(hash, folder->entries[i].name, tensor);
+        /* A few blocks are read, but the system maps up to 2 MiB around each. */
+        f2b_model_folder_release(folder, tensor->data, tensor->bytes);
+    }
     f2bi_fingerprint_end(hash, folder->fingerprint);
     return folder->fingerprint;
 }

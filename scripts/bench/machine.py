@@ -22,8 +22,8 @@ def product_rate(found, precision):
 def main():
     o = options_for(__doc__, rounds=10).parse_args()
     found = rates(o)
-    print(f"{found['threads']} threads, best of {o.rounds}. *Of the processors*: by the seconds that the threads had "
-          "a processor, which other work does not lengthen.\n")
+    print(f"{found['threads']} threads, {o.rounds} rounds: the best by the clock. *Of the processors*: all rounds by the "
+          "seconds that the threads had a processor, which other work does not lengthen.\n")
     rows = [["multiply-adds in registers, f32, GFLOP/s", *found["f32_peak"]]]
     if found["bf16_peak"][0] > 0:
         rows.append(["the same in bf16 (VDPBF16PS)", *found["bf16_peak"]])

@@ -6,9 +6,10 @@
  *
  * Prints a JSON object: GFLOP/s `f32_peak` and `bf16_peak` (0 where the processor has no FMA, no VDPBF16PS), a
  * list `products` of {precision, m, n, k, gflops}, and GB/s of a[i] = b[i] + c[i] counted as three
- * streams, from memory (`memory`) and from the caches (`cache`). Each is two numbers, the best of
- * ROUNDS: by the clock, and by the seconds that the threads had a processor, which other work on the
- * machine does not lengthen.
+ * streams, from memory (`memory`) and from the caches (`cache`). Each is two numbers: the best of
+ * ROUNDS by the clock, and that of all rounds by the seconds that the threads had a processor, which
+ * other work on the machine does not lengthen. The system counts those of a thread on another processor
+ * in ticks of some milliseconds, so that a round by itself may seem to have taken half its time.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -30,9 +31,9 @@ static double now(clockid_t clock)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The best rate so far, by the clock and by processors. */
+/* The best rate so far by the clock, that of all rounds by processors. */
 typedef struct rate {
-    double clock, processor, start, busy;
+    double clock, processor, start, busy, all_work, all_busy;
 } rate;
 
 static void begin(rate *r)
@@ -44,9 +45,10 @@ static void begin(rate *r)
 static void end(rate *r, double work)
 {
     const double clock = work / (now(CLOCK_MONOTONIC) - r->start);
-    const double processor = work * omp_get_max_threads() / (now(CLOCK_PROCESS_CPUTIME_ID) - r->busy);
     if (clock > r->clock) r->clock = clock;
-    if (processor > r->processor) r->processor = processor;
+    r->all_work += work;
+    r->all_busy += now(CLOCK_PROCESS_CPUTIME_ID) - r->busy;
+    r->processor = r->all_work * omp_get_max_threads() / r->all_busy;
 }
 
 #ifdef __AVX512F__
