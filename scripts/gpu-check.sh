@@ -75,7 +75,7 @@ if ! devices=$(ours bin/f2b-train --version 2>&1); then
     echo "gpu-check: bin/f2b-train does not start here (README.md says what it needs): $devices" >&2
     exit 1
 fi
-if ! printf '%s' "$devices" | grep -qF "$device ("; then
+if ! grep -qF "$device (" <<<"$devices"; then
     why=$(ours bin/f2b-train --device "$device" --config none 2>&1 | tail -n 1)
     echo "gpu-check: no CUDA device: ${why#f2b-train: }" >&2
     exit 4

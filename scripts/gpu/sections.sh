@@ -276,7 +276,8 @@ print("torch", torch.__version__, "transformers", transformers.__version__, "pef
 # The device's own checkers on the tests of ops whose kernels share memory between threads.
 section_sanitizer() {
     local tool name bad="" done=0 path
-    path=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda*/bin/compute-sanitizer' | head -n 1)
+    path=$(command -v compute-sanitizer ||
+        compgen -G '/usr/local/cuda*/bin/compute-sanitizer' | sed -n 1p)
     [ -n "$path" ] || skip "compute-sanitizer is not here"
     for name in test_rms_norm test_attention test_head_cross_entropy test_rows; do
         for tool in memcheck racecheck synccheck; do

@@ -10,7 +10,7 @@ mkdir -p "$objects"
 IFS=';' read -ra flags <<<"$F2B_NVCC_FLAGS"
 IFS=';' read -ra types <<<"$F2B_CUDA_TYPES"
 headers=$(find autograd -name '*.h' -o -name '*.cuh')
-newest_header=$(ls -t $headers | head -1)
+newest_header=$(ls -t $headers | sed -n 1p)
 toolkit=$(dirname "$(dirname "$(readlink -f "$F2B_NVCC")")")
 
 compile() { # object source command...

@@ -17,7 +17,8 @@ scripts/bundle.sh --build "$build" --emulated --out "$work/made" || exit 1
 mkdir "$work/else where" && mv "$work/made" "$work/else where/bundle"
 bundle="$work/else where/bundle"
 report="$work/report/report.md"
-ldd "$bundle/tests/gpu_tests" | grep -qF "=> $bundle/tests/../lib/libcmocka" ||
+# (Not "ldd | grep -q": with pipefail, a writer that grep does not hear to its end has failed.)
+grep -qF "=> $bundle/tests/../lib/libcmocka" <<<"$(ldd "$bundle/tests/gpu_tests")" ||
     fail "gpu_tests takes the system's libraries, not the bundle's"
 
 # check ARGUMENT...: gpu-check.sh, small; exit code in $code, what it said in $work/said.
@@ -91,7 +92,7 @@ restore tests/gpu_rates
 
 cp "$build/bin/f2b-train" "$bundle/bin/"
 check --quick
-if "$build/bin/f2b-train" --version | grep -q 'cuda:0'; then
+if grep -q 'cuda:0' <<<"$("$build/bin/f2b-train" --version)"; then
     echo "there is a device here: not tested without"
 else
     expect 4 'no CUDA device' 'a machine without a device'
