@@ -186,6 +186,22 @@ static f2b_status row_set(f2b_tape *tape, f2b_row_set *set, const row_writer *w,
     return good ? F2B_OK : f2b_last_status();
 }
 
+/* Where less than half of the rows come from sources that want a gradient, the list of those. */
+static f2b_status grad_rows(f2b_tape *tape, const filler *f)
+{
+    f2b_pack *p = f->pack;
+    if (f->o->grad_sources == 0) return F2B_OK;
+    int32_t *rows = ints(p->rows);
+    if (rows == NULL) return F2B_ERR_MEMORY;
+    int64_t n = 0;
+    for (int64_t t = 0; t < p->rows; t++)
+        if (f->o->grad_sources >> f->from[2 * t] & 1) rows[n++] = (int32_t)t;
+    const bool few = n > 0 && 2 * n < p->rows;
+    const bool good = !few || table(tape, &p->grad_rows, rows, n);
+    f2b_free(rows);
+    return good ? F2B_OK : f2b_last_status();
+}
+
 static f2b_status copy(f2b_tape *tape, const filler *f, bool labelled)
 {
     f2b_pack *p = f->pack;
@@ -196,6 +212,7 @@ static f2b_status copy(f2b_tape *tape, const filler *f, bool labelled)
     F2B_TRY(row_set(tape, &p->wanted, &f->wanted, p->n, &keys, f->wanted.rows < p->rows));
     if (f->o->slots != NULL && !table(tape, &p->stored, f->stored, p->rows)) return f2b_last_status();
     if (labelled && !table(tape, &p->labels, f->labels, f->wanted.rows)) return f2b_last_status();
+    F2B_TRY(grad_rows(tape, f));
     p->from = f2b_tape_table(tape, F2B_I32, 2, (int64_t[]){ p->rows, 2 }, f->from);
     return p->from != NULL ? F2B_OK : f2b_last_status();
 }

@@ -49,6 +49,7 @@ typedef struct f2b_pack {
     f2b_tensor *labels;         /* [wanted.rows] i32 next tokens, where sequences have labels */
     f2b_tensor *from;           /* [rows, 2] i32: f2b_pack_source, and which row of that source */
     f2b_tensor *stored;         /* [rows] i32, with slots: the row of the cache for each row */
+    f2b_tensor *grad_rows;      /* [n] i32: the rows whose gradient is wanted, where they are few; or NULL */
     bool uses[F2B_PACK_SOURCES];/* a source that no row comes from gets no gradient either */
 } f2b_pack;
 
@@ -58,6 +59,7 @@ typedef struct f2b_pack_options {
     bool bidirectional;         /* all rows of a sequence see each other */
     bool all_rows;              /* every row's output is wanted (hidden states, logits) */
     bool last_row;              /* only the last row of each sequence (retrieval of `single`) */
+    unsigned grad_sources;      /* bit s: source s wants its gradient. 0: nobody has said */
     const f2b_pack_slot *slots; /* [n]: positions go on behind what a slot holds, and its rows are
                                    keys too. NULL: each sequence starts anew, alone */
 } f2b_pack_options;

@@ -50,7 +50,19 @@ f2b_tensor *f2b_pass_input(f2b_tape *tape, const f2b_model *m, const f2b_pack *p
     f2b_tensor *sources[F2B_PACK_SOURCES] = { m->llama->embed, images, m->summary_tokens };
     for (int i = 0; i < F2B_PACK_SOURCES; i++)
         if (!pack->uses[i]) sources[i] = pack->uses[F2B_FROM_TOKENS] ? m->llama->embed : images;
-    return f2b_rows_assemble(tape, m->compute, sources, F2B_PACK_SOURCES, pack->from);
+    f2b_tensor *x = f2b_rows_assemble(tape, m->compute, sources, F2B_PACK_SOURCES, pack->from);
+    if (x != NULL && pack->grad_rows != NULL) f2b_tape_want_grad_rows(x, pack->grad_rows);
+    return x;
+}
+
+/* Which sources of a pass are trained, or made by what is. */
+static unsigned grad_sources(const f2b_model *m, const f2b_tensor *images)
+{
+    const f2b_tensor *const sources[F2B_PACK_SOURCES] = { m->llama->embed, images, m->summary_tokens };
+    unsigned wanted = 0;
+    for (unsigned s = 0; s < F2B_PACK_SOURCES; s++)
+        if (sources[s] != NULL && sources[s]->requires_grad) wanted |= 1u << s;
+    return wanted;
 }
 
 static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *items, int64_t n,
@@ -61,6 +73,7 @@ static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *
         for (int64_t j = 0; j < items[i].n; j++)
             F2B_RETURN_NULL_IF(items[i].ids[j] == F2B_ROW_IMAGE && images == NULL, F2B_ERR_DATA,
                                "sequence %lld of a pass has an image mark but no image", (long long)i);
+    options.grad_sources = grad_sources(m, images);
     if (f2b_pack_build(tape, items, n, &options, &frame->pack) != F2B_OK) return NULL;
     frame->pass = (f2b_pass){
         .stage = stage, .rows = &frame->pack.all, .wanted = &frame->pack.wanted,

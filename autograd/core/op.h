@@ -32,6 +32,8 @@ typedef f2b_kernel *f2b_kernels[F2B_DEVICE_KINDS][F2B_COMPUTE_DTYPES];
 typedef struct f2b_op {
     const char *name;
     bool composite;                 /* runs other ops, which the profile counts already */
+    bool cheap;                     /* costs no more than reading and writing: an output that only backward
+                                       still reads is freed, and made again there (where all inputs are) */
     uint32_t backward_reads_in;     /* bit i: backward reads in[i]->data */
     uint32_t backward_reads_out;    /* bit i: backward reads out[i]->data */
     f2b_kernels forward, backward;
@@ -59,6 +61,7 @@ typedef struct f2b_node {
     void *saved[F2B_MAX_SAVED];
     void *attr;                     /* the node's own copy */
     bool recorded;                  /* backward will come: save what it needs */
+    bool again;                     /* forward runs again in backward: what it saved is there */
     uint32_t wants;                 /* backward: bit i: in[i] wants a gradient (in[i]->grad is there) */
     uint32_t fresh;                 /* backward: bit i: that gradient is uninitialised: write, don't add */
     bool grad_failed;               /* backward: a gradient could not be zeroed */
@@ -77,13 +80,23 @@ f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *
 f2b_status f2b_node_run(f2b_node *n) F2B_MUST_USE;
 
 /** In forward kernels: a buffer that lives until the node's backward; NULL with F2B_OK as last
- *  status if the node is not recorded (nothing to save), NULL with an error if out of memory. */
+ *  status if the node is not recorded (nothing to save), NULL with an error if out of memory. It is the
+ *  same buffer when a cheap op's forward runs again. */
 f2b_status f2b_node_save(f2b_node *n, int slot, size_t bytes, void **buffer) F2B_MUST_USE;
 
 /** In backward kernels: pointer to the gradient of input i, or NULL if it wants none; if `fresh` is
  *  NULL the buffer is zeroed where it was uninitialised, else *fresh tells whether to write (true)
  *  or to add (false). Process inputs in order: one tensor may be two inputs. */
 void *f2b_node_grad(f2b_node *n, int i, bool *fresh);
+
+/** In backward kernels: the rows of input i's gradient that are wanted, on the node's device, and how many;
+ *  NULL: all rows. */
+static inline const int32_t *f2b_node_grad_rows(const f2b_node *n, int i, int64_t *count)
+{
+    const f2b_tensor *rows = n->in[i]->grad_rows;
+    *count = rows != NULL ? rows->shape[0] : f2b_rows(n->in[i]);
+    return rows != NULL ? (const int32_t *)rows->data : NULL;
+}
 
 /** The rule of a tape that rehearses (tape.h), else NULL: for composites that make tapes. */
 f2b_space_rule *f2bi_tape_rule(const f2b_tape *tape);

@@ -27,6 +27,7 @@ static f2b_status replay(f2b_node *n, f2b_tape *inner)
         if (n->in[i] == NULL) continue;
         if ((in[i] = f2b_tape_detach(inner, n->in[i])) == NULL) return f2b_last_status();
         in[i]->requires_grad = n->in[i]->requires_grad;
+        in[i]->grad_rows = n->in[i]->grad_rows;
         in[i]->keep = true;
     }
     F2B_TRY(s->body(inner, s->context, in, out));

@@ -1,24 +1,12 @@
 /*
- * The tape of tape.h and the nodes of op.h. Tensors and nodes are listed in order of creation; both
- * lists only grow until reset, so that a mark is an index.
+ * The tape of tape.h and the nodes of op.h, forward; backward.c is the way back. Tensors and nodes are
+ * listed in order of creation; both lists only grow until reset, so that a mark is an index.
  */
 #include <string.h>
 
-#include "autograd/core/op.h"
 #include "autograd/core/profile.h"
+#include "autograd/core/tape_internal.h"
 #include "autograd/device/device.h"
-
-struct f2b_tape {
-    f2b_device device;
-    bool recording;
-    f2b_space_rule *rule;       /* of a rehearsal; else NULL */
-    f2b_backward_watch *watch;
-    void *watcher;
-    f2b_tensor **tensors;
-    int64_t n_tensors, cap_tensors;
-    f2b_node **nodes;
-    int64_t n_nodes, cap_nodes;
-};
 
 /* ---- Lists and lifetime ---- */
 
@@ -41,21 +29,15 @@ static void free_data(f2b_tensor *x)
     x->data = NULL;
 }
 
-static void free_if_unneeded(f2b_tensor *x)
+void f2bi_free_if_unneeded(f2b_tensor *x)
 {
-    if (x->tape != NULL && x->released && x->holds == 0 && !x->keep) free_data(x);
+    const bool held = x->holds > 0 && x->maker == NULL;
+    if (x->tape != NULL && x->released && !held && !x->keep) free_data(x);
 }
 
 static void hold(f2b_tensor *x) { x->holds++; }
 
-static void let_go(f2b_tensor *x)
-{
-    F2B_CHECK(x->holds > 0);
-    x->holds--;
-    free_if_unneeded(x);
-}
-
-static void node_free(f2b_node *n)
+void f2bi_node_free(f2b_node *n)
 {
     if (n == NULL) return;
     for (int i = 0; i < F2B_MAX_SAVED; i++) f2b_free(n->saved[i]);
@@ -63,8 +45,7 @@ static void node_free(f2b_node *n)
     f2b_free(n);
 }
 
-/* Which of the node's tensors its backward reads. */
-static void for_held(f2b_node *n, void (*apply)(f2b_tensor *))
+void f2bi_for_held(const f2b_node *n, void (*apply)(f2b_tensor *))
 {
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] != NULL && (n->op->backward_reads_in >> i & 1)) apply(n->in[i]);
@@ -81,7 +62,7 @@ f2b_tape *f2b_tape_new(f2b_device device)
 
 void f2b_tape_reset(f2b_tape *tape)
 {
-    for (int64_t i = 0; i < tape->n_nodes; i++) node_free(tape->nodes[i]);
+    for (int64_t i = 0; i < tape->n_nodes; i++) f2bi_node_free(tape->nodes[i]);
     for (int64_t i = 0; i < tape->n_tensors; i++) {
         free_data(tape->tensors[i]);
         f2b_free(tape->tensors[i]->grad);
@@ -132,7 +113,7 @@ static f2b_tensor *own(f2b_tape *tape, f2b_tensor *x)
 }
 
 /* In a rehearsal, memory that is only counted. */
-static void *take(const f2b_tape *tape, size_t bytes, f2b_tag tag)
+void *f2bi_take(const f2b_tape *tape, size_t bytes, f2b_tag tag)
 {
     return tape->rule != NULL ? f2b_alloc_counted(tape->device, bytes, tag)
                               : f2b_alloc(tape->device, bytes, tag);
@@ -175,6 +156,12 @@ f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x)
     return d;
 }
 
+void f2b_tape_want_grad_rows(f2b_tensor *x, const f2b_tensor *rows)
+{
+    F2B_CHECK(x->ndim == 2 && rows->dtype == F2B_I32 && rows->ndim == 1);
+    x->grad_rows = rows;
+}
+
 f2b_tensor *f2b_tape_keep(f2b_tensor *x)
 {
     if (x != NULL) x->keep = true;
@@ -191,7 +178,7 @@ void f2b_tape_release_since(f2b_tape *tape, f2b_mark mark, f2b_tensor *const *ex
         for (int j = 0; j < n && !keep; j++) keep = x == except[j];
         if (keep) continue;
         x->released = true;
-        free_if_unneeded(x);
+        f2bi_free_if_unneeded(x);
     }
 }
 
@@ -199,7 +186,7 @@ void f2b_tape_release(f2b_tensor *x)
 {
     if (x == NULL || x->tape == NULL) return;
     x->released = true;
-    free_if_unneeded(x);
+    f2bi_free_if_unneeded(x);
 }
 
 /* ---- Nodes ---- */
@@ -221,7 +208,7 @@ f2b_node *f2b_node_new(f2b_tape *tape, const f2b_op *op, f2b_dtype dtype, f2b_te
     }
     n->attr = f2b_alloc_host(attr_bytes, F2B_TAG_OTHER);
     if (n->attr == NULL) {
-        node_free(n);
+        f2bi_node_free(n);
         return NULL;
     }
     if (attr_bytes > 0) memcpy(n->attr, attr, attr_bytes);
@@ -266,56 +253,67 @@ static double node_bytes(const f2b_node *n, bool backward)
     return bytes;
 }
 
-/* Composites run other ops, which are counted; a rehearsal takes no time. */
-static f2b_profile_mark start_profile(const f2b_node *n)
+/* What a kernel takes beside inputs and outputs. What was saved is still there when an output is made again. */
+static f2b_status rehearse(f2b_node *n, bool backward)
 {
-    if (n->op->composite || n->tape->rule != NULL) return (f2b_profile_mark){ .on = false };
-    return f2b_profile_start(n->tape->device);
-}
-
-/* A kernel, or in a rehearsal what it would take. Composites run other ops, which rehearse. */
-static f2b_status run_kernel(f2b_kernel *kernel, f2b_node *n, bool backward)
-{
-    if (n->tape->rule == NULL || n->op->composite) return kernel(n);
     const f2b_space space = n->tape->rule(n);
     if (backward) n->fresh = 0;
-    else if (n->recorded && space.saved > 0) {
-        n->saved[0] = take(n->tape, (size_t)space.saved, F2B_TAG_ACTIVATIONS);
+    else if (n->recorded && space.saved > 0 && n->saved[0] == NULL) {
+        n->saved[0] = f2bi_take(n->tape, (size_t)space.saved, F2B_TAG_ACTIVATIONS);
         if (n->saved[0] == NULL) return F2B_ERR_MEMORY;
     }
-    void *work = take(n->tape, (size_t)(backward ? space.backward : space.forward), F2B_TAG_SCRATCH);
+    void *work = f2bi_take(n->tape, (size_t)(backward ? space.backward : space.forward), F2B_TAG_SCRATCH);
     f2b_free(work);
     return work != NULL ? F2B_OK : F2B_ERR_MEMORY;
+}
+
+/* Composites run other ops, which are profiled or rehearse. */
+f2b_status f2bi_run_kernel(f2b_node *n, bool backward)
+{
+    f2b_kernel *kernel = find_kernel(n, backward ? n->op->backward : n->op->forward);
+    if (kernel == NULL) return F2B_ERR_UNSUPPORTED;
+    if (n->op->composite) return kernel(n);
+    if (n->tape->rule != NULL) return rehearse(n, backward);
+    n->flops = 0;
+    const f2b_profile_mark start = f2b_profile_start(n->tape->device);
+    const f2b_status status = kernel(n);
+    f2b_profile_stop(start, n->op->name, backward, n->flops, node_bytes(n, backward));
+    return status;
+}
+
+/* An op's output can be made again if the op is cheap and its own backward holds all that it reads. */
+static bool can_be_made_again(const f2b_node *n)
+{
+    bool all_held = n->op->cheap && n->n_out == 1;
+    for (int i = 0; i < n->n_in; i++)
+        all_held &= n->in[i] == NULL || n->in[i]->tape == NULL || (n->op->backward_reads_in >> i & 1);
+    return all_held;
 }
 
 f2b_status f2b_node_run(f2b_node *n)
 {
     if (n == NULL) return f2b_last_status();
-    f2b_kernel *kernel = find_kernel(n, n->op->forward);
-    f2b_status status = kernel == NULL ? F2B_ERR_UNSUPPORTED : F2B_OK;
+    f2b_status status = F2B_OK;
     for (int i = 0; i < n->n_out && status == F2B_OK; i++)
         if (n->out[i] == NULL) status = f2b_last_status();
-    if (status == F2B_OK) {
-        const f2b_profile_mark start = start_profile(n);
-        status = run_kernel(kernel, n, false);
-        f2b_profile_stop(start, n->op->name, false, n->flops, node_bytes(n, false));
-    }
+    if (status == F2B_OK) status = f2bi_run_kernel(n, false);
     if (status == F2B_OK && n->recorded) {
         status = push(&n->tape->nodes, &n->tape->n_nodes, &n->tape->cap_nodes, n);
         if (status == F2B_OK) {
-            for_held(n, hold);
+            f2bi_for_held(n, hold);
+            if (can_be_made_again(n)) n->out[0]->maker = n;
             return F2B_OK;
         }
     }
-    node_free(n);
+    f2bi_node_free(n);
     return status;
 }
 
 f2b_status f2b_node_save(f2b_node *n, int slot, size_t bytes, void **buffer)
 {
-    F2B_CHECK(slot < F2B_MAX_SAVED && n->saved[slot] == NULL);
-    *buffer = NULL;
-    if (!n->recorded) return F2B_OK;
+    F2B_CHECK(slot < F2B_MAX_SAVED && (n->saved[slot] == NULL || n->again));
+    *buffer = n->saved[slot];
+    if (!n->recorded || n->again) return F2B_OK;
     n->saved[slot] = *buffer = f2b_alloc(n->tape->device, bytes, F2B_TAG_ACTIVATIONS);
     return *buffer != NULL ? F2B_OK : F2B_ERR_MEMORY;
 }
@@ -330,129 +328,4 @@ void *f2b_node_grad(f2b_node *n, int i, bool *fresh)
     else if (is_fresh && n->tape->rule == NULL)
         n->grad_failed |= f2b_zero(x->grad, x->device, f2b_tensor_bytes(x)) != F2B_OK;
     return x->grad;
-}
-
-/* ---- Backward ---- */
-
-static f2b_status grad_alloc(f2b_tape *tape, f2b_tensor *x)
-{
-    x->grad = take(tape, f2b_tensor_bytes(x), F2B_TAG_ACT_GRADS);
-    return x->grad != NULL ? F2B_OK : F2B_ERR_MEMORY;
-}
-
-static f2b_status seed(f2b_tape *tape, f2b_tensor *x, const void *grad, f2b_device from)
-{
-    if (!x->requires_grad) return F2B_OK;
-    const size_t bytes = f2b_tensor_bytes(x);
-    if (tape->rule != NULL) return x->grad != NULL ? F2B_OK : grad_alloc(tape, x);
-    if (x->grad == NULL) {
-        F2B_TRY(grad_alloc(tape, x));
-        return f2b_copy(x->grad, x->device, grad, from, bytes);
-    }
-    if (from.kind == x->device.kind)
-        return f2b_add_into(x->device, x->dtype, x->grad, grad, f2b_numel(x));
-    void *copy = f2b_alloc(x->device, bytes, F2B_TAG_SCRATCH);
-    if (copy == NULL) return F2B_ERR_MEMORY;
-    f2b_status status = f2b_copy(copy, x->device, grad, from, bytes);
-    if (status == F2B_OK)
-        status = f2b_add_into(x->device, x->dtype, x->grad, copy, f2b_numel(x));
-    f2b_free(copy);
-    return status;
-}
-
-f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad)
-{
-    return seed(tape, x, grad, F2B_HOST);
-}
-
-f2b_status f2b_tape_seed_device(f2b_tape *tape, f2b_tensor *x, const void *grad)
-{
-    return seed(tape, x, grad, x->device);
-}
-
-f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
-{
-    const int64_t n = f2b_numel(x);
-    void *host = f2b_alloc_host(f2b_tensor_bytes(x), F2B_TAG_SCRATCH);
-    if (host == NULL) return F2B_ERR_MEMORY;
-    for (int64_t i = 0; i < n; i++)
-        f2b_convert((char *)host + (size_t)i * f2b_dtype_size(x->dtype), x->dtype, &value, F2B_F64, 1);
-    const f2b_status status = f2b_tape_seed_from(tape, x, host);
-    f2b_free(host);
-    return status;
-}
-
-/* Gradients of leaves start from zero and stay; those of the tape's tensors start uninitialised
- * and are written by the first node that reaches them. */
-static f2b_status prepare_grads(f2b_node *n)
-{
-    f2b_tape *tape = n->tape;
-    n->wants = n->fresh = 0;
-    for (int i = 0; i < n->n_in; i++) {
-        f2b_tensor *x = n->in[i];
-        if (x == NULL || !x->requires_grad) continue;
-        n->wants |= 1u << i;
-        if (x->grad != NULL) continue;
-        if (x->tape == NULL && tape->rule != NULL) {
-            x->grad = take(tape, f2b_tensor_bytes(x), F2B_TAG_GRADIENTS);
-            if (x->grad == NULL) return F2B_ERR_MEMORY;
-        } else if (x->tape == NULL) {
-            F2B_TRY(f2b_tensor_zero_grad(x));
-        } else {
-            F2B_TRY(grad_alloc(tape, x));
-            n->fresh |= 1u << i;
-        }
-    }
-    return F2B_OK;
-}
-
-static f2b_status node_backward(f2b_node *n)
-{
-    bool reached = false;
-    for (int i = 0; i < n->n_out; i++) reached |= n->out[i]->grad != NULL;
-    if (!reached) return F2B_OK;
-    for (int i = 0; i < n->n_out; i++) {    /* an output that nobody used has gradient zero */
-        if (n->out[i]->grad != NULL) continue;
-        F2B_TRY(grad_alloc(n->tape, n->out[i]));
-        if (n->tape->rule != NULL) continue;
-        F2B_TRY(f2b_zero(n->out[i]->grad, n->out[i]->device, f2b_tensor_bytes(n->out[i])));
-    }
-    f2b_kernel *kernel = find_kernel(n, n->op->backward);
-    if (kernel == NULL) return F2B_ERR_UNSUPPORTED;
-    F2B_TRY(prepare_grads(n));
-    n->flops = 0;
-    const f2b_profile_mark start = start_profile(n);
-    const f2b_status status = run_kernel(kernel, n, true);
-    f2b_profile_stop(start, n->op->name, true, n->flops, node_bytes(n, true));
-    F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
-    return status == F2B_OK && n->grad_failed ? F2B_ERR_DEVICE : status;
-}
-
-static void after_backward(f2b_node *n)
-{
-    for_held(n, let_go);
-    for (int i = 0; i < n->n_out; i++) {
-        f2b_tensor *y = n->out[i];
-        if (!y->keep) {
-            f2b_free(y->grad);
-            y->grad = NULL;
-        }
-        y->released = true;
-        free_if_unneeded(y);
-    }
-    node_free(n);
-}
-
-f2b_status f2b_tape_backward(f2b_tape *tape)
-{
-    f2b_status status = F2B_OK;
-    const int64_t nodes = tape->n_nodes;
-    while (tape->n_nodes > 0 && status == F2B_OK) {
-        f2b_node *n = tape->nodes[tape->n_nodes - 1];
-        status = node_backward(n);
-        tape->n_nodes--;
-        after_backward(n);
-        if (tape->watch != NULL) tape->watch(tape->watcher, nodes - tape->n_nodes, nodes);
-    }
-    return status;
 }

@@ -3,8 +3,9 @@
  *
  * Memory. A tensor's data is freed as soon as nobody can need it: forward code says with
  * f2b_tape_release_since that no more ops will read a stretch of tensors; what no recorded node's
- * backward reads is then freed at once. Backward frees each node's saved buffers, the gradients of
- * its outputs and its outputs' data right after the node.
+ * backward reads is then freed at once; so is what a cheap op made (norms, activation functions: op.h),
+ * which backward makes again, with the same bits, where it is read. Backward frees each node's saved
+ * buffers, the gradients of its outputs and its outputs' data right after the node.
  *
  * One tape is used by one thread; ops use all threads inside.
  */
@@ -64,6 +65,10 @@ f2b_tensor *f2b_tape_table(f2b_tape *tape, f2b_dtype dtype, int ndim, const int6
 
 /** A tensor with x's data (borrowed) that gathers a gradient of its own: graphs are cut here. */
 f2b_tensor *f2b_tape_detach(f2b_tape *tape, f2b_tensor *x);
+
+/** Only these rows of the gradient of x [R, D] will be read: a table [n] i32 of distinct rows, kept as long
+ *  as x. Ops that could save work (linear, rms_norm) leave the other rows of grad undefined. */
+void f2b_tape_want_grad_rows(f2b_tensor *x, const f2b_tensor *rows);
 
 /** Keep data and gradient of x until the tape is reset (results that are read after backward). */
 f2b_tensor *f2b_tape_keep(f2b_tensor *x);

@@ -17,6 +17,7 @@ extern "C" {
 enum { F2B_MAX_DIMS = 4 };
 
 struct f2b_tape;
+struct f2b_node;
 
 /*
  * Fields are public to read; only the functions of tensor.h, tape.h and op.h change them.
@@ -33,6 +34,7 @@ typedef struct f2b_tensor {
     void *data;                 /* NULL once nobody needs it any more */
     void *grad;                 /* same type and shape; NULL while nothing arrived */
     bool requires_grad;
+    const struct f2b_tensor *grad_rows; /* [n] i32: rows of grad that anybody reads; NULL: all (tape.h) */
     const char *name;           /* parameters: their one name (borrowed); else NULL */
 
     /* Lifetime, kept by the tape. */
@@ -41,6 +43,7 @@ typedef struct f2b_tensor {
     bool keep;                  /* stays until the tape is reset */
     bool released;              /* no more ops will read it */
     int holds;                  /* recorded nodes whose backward reads data */
+    struct f2b_node *maker;     /* a cheap op's node, which can make data again; else NULL */
 } f2b_tensor;
 
 /**

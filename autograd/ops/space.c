@@ -50,10 +50,11 @@ static f2b_space linear(const f2b_node *n)
         widest = most(widest, f2b_dim(n->out[i], -1));
     }
     const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
+    const int64_t picked = x->grad_rows != NULL ? x->grad_rows->shape[0] * (I + R + out) * T : 0;
     return (f2b_space){
         .saved = M * R * T,
         .forward = R * I * real + dropped + M * R * T + product(n, M, widest, I),
-        .backward = (M * R + 2 * R * I) * real + dropped + product(n, M, I, out),
+        .backward = (M * R + 2 * R * I) * real + dropped + picked + product(n, M, I, out),
     };
 }
 

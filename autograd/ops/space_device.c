@@ -57,20 +57,23 @@ static f2b_space linear(const f2b_node *n)
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), T = size_of(n);
-    int64_t R = 0, loras = 0, forward = 0, back = 0, sums = 0;
+    int64_t R = 0, loras = 0, forward = 0, back = 0, sums = 0, picked = 0;
+    const int64_t rows_back = x->grad_rows != NULL ? x->grad_rows->shape[0] : M;
     for (int i = 0; i < attr->n; i++) {
         const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)], *b = n->in[linear_slot(i, LINEAR_B)];
         const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
         if (a != NULL) R += a->shape[0], loras += (f2b_numel(a) + f2b_numel(b)) * T;
         forward = most(forward, through_weight(n, w, M, I) + operand(n, bias));
-        if (wanted(n, LINEAR_X)) back = most(back, through_weight(n, w, M, w->shape[0]));
+        if (wanted(n, LINEAR_X)) back = most(back, through_weight(n, w, rows_back, w->shape[0]));
+        if (x->grad_rows != NULL) picked += rows_back * w->shape[0] * T;
         if (wanted(n, linear_slot(i, LINEAR_BIAS))) sums = most(sums, column_sums(M, w->shape[0]));
     }
+    if (x->grad_rows != NULL) picked += rows_back * (I + R) * T;
     if (R > 0 && attr->has_dropout) loras += M * I * T;
     const int64_t h = M * R * T;
     return (f2b_space){ .saved = h, .forward = most(loras + (n->recorded ? 0 : h), forward),
-                        .backward = most(loras + h + back, sums) };
+                        .backward = most(loras + h + picked + back, sums) };
 }
 
 static f2b_space head_cross_entropy(const f2b_node *n)

@@ -8,7 +8,7 @@ f2b_status KERNEL(f2bi_dropout_forward)(f2b_node *n)
 {
     const f2b_tensor *x = n->in[0];
     F2B_TRY(f2bi_drop_rows(n, (const f2b_dropout *)n->attr, (T *)n->out[0]->data, true,
-                           (const T *)x->data, f2b_rows(x), f2b_dim(x, -1)));
+                           (const T *)x->data, NULL, f2b_rows(x), f2b_dim(x, -1)));
     return f2bi_launched(n);
 }
 
@@ -18,6 +18,6 @@ f2b_status KERNEL(f2bi_dropout_backward)(f2b_node *n)
     bool fresh;
     T *dx = (T *)f2b_node_grad(n, 0, &fresh);
     F2B_TRY(f2bi_drop_rows(n, (const f2b_dropout *)n->attr, dx, fresh, (const T *)n->out[0]->grad,
-                           f2b_rows(x), f2b_dim(x, -1)));
+                           NULL, f2b_rows(x), f2b_dim(x, -1)));
     return f2bi_launched(n);
 }

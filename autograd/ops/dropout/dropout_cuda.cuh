@@ -11,12 +11,15 @@
 #include "autograd/device/cuda/kernel.cuh"
 #include "autograd/ops/dropout/dropout.h"
 
-/* out[r,c] = in[r,c] * factor(r,c), or += where not fresh; in and out may be the same. */
+/* out[r,c] = in[r,c] * factor(r,c), or += where not fresh; in and out may be the same. Row r has the
+ * factors of row picked[r], or its own where picked is NULL. */
 static __global__ void f2bi_drop(T *out, bool fresh, const T *in, const uint64_t *row_keys,
-                                 uint64_t seed, uint64_t step, uint32_t place, real p, int64_t D)
+                                 const int32_t *picked, uint64_t seed, uint64_t step, uint32_t place,
+                                 real p, int64_t D)
 {
     const int64_t row = blockIdx.x, blocks = (D + 127) / 128 * 16;
-    const f2b_rng stream = f2b_rng_new(seed, F2B_RNG_DROPOUT, step, row_keys[row], place);
+    const uint64_t key = row_keys[picked != NULL ? picked[row] : row];
+    const f2b_rng stream = f2b_rng_new(seed, F2B_RNG_DROPOUT, step, key, place);
     const uint32_t threshold = (uint32_t)(p * 65536.0f + 0.5f);
     const real scale = 1.0f / (1.0f - p);
     for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) {
@@ -36,11 +39,11 @@ static __global__ void f2bi_drop(T *out, bool fresh, const T *in, const uint64_t
 
 /** The same for all rows, launched for node n. */
 static inline f2b_status f2bi_drop_rows(const f2b_node *n, const f2b_dropout *d, T *out, bool fresh,
-                                        const T *in, int64_t rows, int64_t D)
+                                        const T *in, const int32_t *picked, int64_t rows, int64_t D)
 {
     if (rows * D == 0) return F2B_OK;
     F2B_LAUNCH(f2bi_drop, (unsigned)rows, F2BI_BLOCK, 0, f2bi_stream(n), out, fresh, in, d->row_keys,
-               d->seed, d->step, d->place, d->p, D);
+               picked, d->seed, d->step, d->place, d->p, D);
     return F2B_OK;
 }
 

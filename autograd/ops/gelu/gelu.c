@@ -8,7 +8,7 @@ F2B_DECLARE_KERNELS(f2bi_gelu_forward);
 F2B_DECLARE_KERNELS(f2bi_gelu_backward);
 
 static const f2b_op op_gelu = {
-    .name = "gelu", .backward_reads_in = 1u,
+    .name = "gelu", .cheap = true, .backward_reads_in = 1u,
     .forward = { F2B_KERNELS(f2bi_gelu_forward) },
     .backward = { F2B_KERNELS(f2bi_gelu_backward) },
 };

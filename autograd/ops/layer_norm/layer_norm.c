@@ -8,7 +8,7 @@ F2B_DECLARE_KERNELS(f2bi_layer_norm_forward);
 F2B_DECLARE_KERNELS(f2bi_layer_norm_backward);
 
 static const f2b_op op_layer_norm = {
-    .name = "layer_norm", .backward_reads_in = 3u,
+    .name = "layer_norm", .cheap = true, .backward_reads_in = 3u,
     .forward = { F2B_KERNELS(f2bi_layer_norm_forward) },
     .backward = { F2B_KERNELS(f2bi_layer_norm_backward) },
 };

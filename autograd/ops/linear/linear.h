@@ -30,7 +30,7 @@ typedef struct f2b_projection {
  * out      [n] tensors [..., out_i] in x's type; borrowed from the tape.
  * errors   F2B_ERR_SHAPE, F2B_ERR_DTYPE naming the projection.
  * saves    dropout(x) A^T [rows, sum of r] (on the CPU times scale); reads x in backward only if a
- *          weight or an A is trained.
+ *          weight or an A is trained. Of x's gradient only the wanted rows are computed (tape.h).
  * source   LoRA: Hu et al. 2021, arXiv:2106.09685; peft tuners/lora/layer.py (but for the shared mask).
  */
 f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,

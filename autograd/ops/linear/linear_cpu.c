@@ -78,7 +78,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
                                            bias ? bias->data : NULL, bias ? bias->dtype : 0 });
     }
     f2b_free(scratch);
-    linear_add_flops(n, 1, 1);
+    linear_add_flops(n, true, 0);
     return status;
 }
 
@@ -157,33 +157,81 @@ static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, real *da,
     return F2B_OK;
 }
 
+/* Rows of x whose gradient is wanted: all M of them where they lie, or some of them together. */
+typedef struct wanted_rows {
+    int64_t M;
+    const int32_t *picked;      /* [M] which rows; NULL: all */
+    const T *dy[F2B_MAX_PROJECTIONS], *dh;
+    T *dx;
+} wanted_rows;
+
 /* dx += sum of dy_i W_i + mask * (dh A), all in one pass over dx where there is no mask. */
-static f2b_status input_gradient(f2b_node *n, const T *dh, const real *a, T *dxd, int64_t M,
-                                 int64_t I, int64_t R)
+static f2b_status multiply_back(const f2b_node *n, const wanted_rows *w, bool fresh, const real *a, T *dxd,
+                                int64_t I, int64_t R)
 {
     const linear_attr *attr = n->attr;
-    bool fresh;
-    T *dx = f2b_node_grad(n, LINEAR_X, &fresh);
-    if (dx == NULL) return F2B_OK;
     f2b_gemm_term terms[F2B_MAX_PROJECTIONS + 1];
     int n_terms = 0;
     for (int i = 0; i < attr->n; i++) {
-        const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
-        const int64_t O = w->shape[0];
-        terms[n_terms++] = (f2b_gemm_term){ n->out[i]->grad, F2B_KERNEL_DTYPE, O, 1,
-                                            w->data, w->dtype, I, 1, O, 1.0 };
+        const f2b_tensor *weight = n->in[linear_slot(i, LINEAR_WEIGHT)];
+        const int64_t O = weight->shape[0];
+        terms[n_terms++] = (f2b_gemm_term){ w->dy[i], F2B_KERNEL_DTYPE, O, 1,
+                                            weight->data, weight->dtype, I, 1, O, 1.0 };
     }
-    const f2b_gemm_term lora = { dh, F2B_KERNEL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
+    const f2b_gemm_term lora = { w->dh, F2B_KERNEL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
     if (R > 0 && !attr->has_dropout) terms[n_terms++] = lora;
-    F2B_TRY(f2bi_gemm(n->dtype, M, I, terms, n_terms,
-                      (f2b_gemm_out){ dx, F2B_KERNEL_DTYPE, I, 1, fresh ? 0 : 1, NULL, 0 }));
+    F2B_TRY(f2bi_gemm(n->dtype, w->M, I, terms, n_terms,
+                      (f2b_gemm_out){ w->dx, F2B_KERNEL_DTYPE, I, 1, fresh ? 0 : 1, NULL, 0 }));
     if (R == 0 || !attr->has_dropout) return F2B_OK;
-    F2B_TRY(f2bi_gemm(n->dtype, M, I, &lora, 1,
+    F2B_TRY(f2bi_gemm(n->dtype, w->M, I, &lora, 1,
                       (f2b_gemm_out){ dxd, F2B_KERNEL_DTYPE, I, 1, 0, NULL, 0 }));
 #pragma omp parallel for schedule(static)
-    for (int64_t m = 0; m < M; m++)
-        f2bi_dropout_row_backward(&attr->dropout, m, I, dxd + m * I, dx + m * I, false);
+    for (int64_t m = 0; m < w->M; m++)
+        f2bi_dropout_row_backward(&attr->dropout, w->picked != NULL ? w->picked[m] : m, I, dxd + m * I,
+                                  w->dx + m * I, false);
     return F2B_OK;
+}
+
+/* The picked rows of from [., D], put at *to, which moves on; where they are. */
+static const T *pick(const wanted_rows *w, const T *from, int64_t D, T **to)
+{
+    T *const at = *to;
+    for (int64_t m = 0; m < w->M; m++)
+        memcpy(at + m * D, from + w->picked[m] * D, (size_t)D * sizeof(T));
+    *to += w->M * D;
+    return at;
+}
+
+/* Few rows are wanted: they are picked together, and put back where they belong. */
+static f2b_status multiply_picked(const f2b_node *n, wanted_rows *w, bool fresh, const real *a, T *dxd,
+                                  int64_t I, int64_t R)
+{
+    const linear_attr *attr = n->attr;
+    int64_t width = I + R;
+    for (int i = 0; i < attr->n; i++) width += f2b_dim(n->out[i], -1);
+    T *const scratch = f2b_alloc_host((size_t)(w->M * width) * sizeof(T), F2B_TAG_SCRATCH), *next = scratch;
+    if (scratch == NULL) return F2B_ERR_MEMORY;
+    T *const dx = w->dx, *const rows = next;
+    pick(w, dx, I, &next);
+    for (int i = 0; i < attr->n; i++) w->dy[i] = pick(w, w->dy[i], f2b_dim(n->out[i], -1), &next);
+    if (R > 0) w->dh = pick(w, w->dh, R, &next);
+    w->dx = rows;
+    const f2b_status status = multiply_back(n, w, fresh, a, dxd, I, R);
+    for (int64_t m = 0; m < w->M; m++)
+        memcpy(dx + w->picked[m] * I, rows + m * I, (size_t)I * sizeof(T));
+    f2b_free(scratch);
+    return status;
+}
+
+static f2b_status input_gradient(f2b_node *n, const T *dh, const real *a, T *dxd, int64_t I, int64_t R)
+{
+    bool fresh;
+    wanted_rows w = { .dh = dh, .dx = f2b_node_grad(n, LINEAR_X, &fresh) };
+    if (w.dx == NULL) return F2B_OK;
+    w.picked = f2b_node_grad_rows(n, LINEAR_X, &w.M);
+    for (int i = 0; i < ((const linear_attr *)n->attr)->n; i++) w.dy[i] = n->out[i]->grad;
+    return w.picked != NULL ? multiply_picked(n, &w, fresh, a, dxd, I, R)
+                            : multiply_back(n, &w, fresh, a, dxd, I, R);
 }
 
 f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
@@ -192,8 +240,10 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
     for (int i = 0; i < attr->n; i++) F2B_TRY(weight_gradients(n, i, x->data, M, I));
-    linear_add_flops(n, n->wants & 1 ? 1 : 0, 2);
-    if (R == 0) return input_gradient(n, NULL, NULL, NULL, M, I, 0);
+    int64_t back;
+    (void)f2b_node_grad_rows(n, LINEAR_X, &back);
+    linear_add_flops(n, false, n->wants & 1 ? back : 0);
+    if (R == 0) return input_gradient(n, NULL, NULL, NULL, I, 0);
 
     const int64_t stack = R * I, drop = attr->has_dropout ? M * I : 0;
     char *scratch = f2b_alloc_host((size_t)(2 * stack) * sizeof(real) +
@@ -204,7 +254,7 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
     stack_a(n, a);
     f2b_status status = lora_b_gradients(n, dh, M, R);
     if (status == F2B_OK) status = lora_a_gradients(n, dh, xd, da, M, I, R);
-    if (status == F2B_OK) status = input_gradient(n, dh, a, xd, M, I, R);
+    if (status == F2B_OK) status = input_gradient(n, dh, a, xd, I, R);
     f2b_free(scratch);
     return status;
 }

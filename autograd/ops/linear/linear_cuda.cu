@@ -10,6 +10,7 @@
 #include "autograd/device/cuda/fp8.cuh"
 #include "autograd/ops/dropout/dropout_cuda.cuh"
 #include "autograd/ops/linear/linear_internal.h"
+#include "autograd/ops/linear/picked_rows.cuh"
 
 F2B_DECLARE_KERNELS(f2bi_linear_forward);
 F2B_DECLARE_KERNELS(f2bi_linear_backward);
@@ -73,7 +74,7 @@ static f2b_status dropped(const f2b_node *n, const T *x, T *space, int64_t M, in
     *rows = x;
     if (!attr_of(n)->has_dropout) return F2B_OK;
     *rows = space;
-    return f2bi_drop_rows(n, &attr_of(n)->dropout, space, true, x, M, I);
+    return f2bi_drop_rows(n, &attr_of(n)->dropout, space, true, x, NULL, M, I);
 }
 
 /* ---- Forward ---- */
@@ -161,7 +162,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         F2B_TRY(status);
     }
     F2B_TRY(through_weights(n, M, I));
-    linear_add_flops(n, 1, 1);
+    linear_add_flops(n, true, 0);
     return f2bi_launched(n);
 }
 
@@ -237,49 +238,93 @@ static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, int64_t M
     return F2B_OK;
 }
 
+/* Rows of x whose gradient is wanted: all M of them where they lie, or some of them together. */
+typedef struct wanted_rows {
+    int64_t M;
+    const int32_t *picked;      /* [M] which rows; NULL: all */
+    const T *dy[F2B_MAX_PROJECTIONS], *dh;
+    T *dx;
+} wanted_rows;
+
 /* dx (+)= mask * (dh A) */
-static f2b_status input_gradient_of_loras(f2b_node *n, T *dx, bool fresh, const T *dh,
-                                          const lora_space *s, int64_t M, int64_t I, int64_t R)
+static f2b_status input_gradient_of_loras(const f2b_node *n, const wanted_rows *w, bool fresh,
+                                          const lora_space *s, int64_t I, int64_t R)
 {
     const bool masked = attr_of(n)->has_dropout;
-    F2B_TRY(f2bi_product(n, M, I, R, f2bi_plain(dh, R), f2bi_plain(s->a, I), 1, masked || fresh ? 0 : 1,
-                         masked ? s->xd : dx, F2B_KERNEL_DTYPE, I));
-    return masked ? f2bi_drop_rows(n, &attr_of(n)->dropout, dx, fresh, s->xd, M, I) : F2B_OK;
+    F2B_TRY(f2bi_product(n, w->M, I, R, f2bi_plain(w->dh, R), f2bi_plain(s->a, I), 1,
+                         masked || fresh ? 0 : 1, masked ? s->xd : w->dx, F2B_KERNEL_DTYPE, I));
+    return !masked ? F2B_OK : f2bi_drop_rows(n, &attr_of(n)->dropout, w->dx, fresh, s->xd, w->picked, w->M, I);
 }
 
 /* dx (+)= dy W */
-static f2b_status input_gradient_of_weight(f2b_node *n, int i, T *dx, double beta, int64_t M, int64_t I)
+static f2b_status input_gradient_of_weight(const f2b_node *n, int i, const wanted_rows *rows, double beta,
+                                           int64_t I)
 {
     const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
-    const T *dy = (const T *)n->out[i]->grad;
     const int64_t O = w->shape[0];
     f2b_status status;
     if (f2bi_fp8_is_multiplied(w)) {
         f2bi_fp8_rows dy8;
-        F2B_TRY(f2bi_fp8_rows_of(n, dy, M, O, &dy8));
-        status = f2bi_fp8_backward(n, dx, &dy8, w, beta, M);
+        F2B_TRY(f2bi_fp8_rows_of(n, rows->dy[i], rows->M, O, &dy8));
+        status = f2bi_fp8_backward(n, rows->dx, &dy8, w, beta, rows->M);
         f2b_free(dy8.codes);
         return status;
     }
     void *scratch;
     const T *operand = f2bi_operand(n, w, &scratch);
     if (operand == NULL) return F2B_ERR_MEMORY;
-    status = f2bi_product(n, M, I, O, f2bi_plain(dy, O), f2bi_plain(operand, I), 1, beta, dx,
-                          F2B_KERNEL_DTYPE, I);
+    status = f2bi_product(n, rows->M, I, O, f2bi_plain(rows->dy[i], O), f2bi_plain(operand, I), 1, beta,
+                          rows->dx, F2B_KERNEL_DTYPE, I);
     f2b_free(scratch);
     return status;
 }
 
-static f2b_status input_gradient(f2b_node *n, const T *dh, const lora_space *s, int64_t M, int64_t I,
-                                 int64_t R)
+static f2b_status multiply_back(const f2b_node *n, const wanted_rows *w, bool fresh, const lora_space *s,
+                                int64_t I, int64_t R)
+{
+    if (R > 0) F2B_TRY(input_gradient_of_loras(n, w, fresh, s, I, R));
+    for (int i = 0; i < attr_of(n)->n; i++)
+        F2B_TRY(input_gradient_of_weight(n, i, w, fresh && R == 0 && i == 0 ? 0 : 1, I));
+    return F2B_OK;
+}
+
+/* The picked rows of from [., D], put at *to, which moves on; where they are. */
+static const T *pick(const f2b_node *n, const wanted_rows *w, const T *from, int64_t D, T **to)
+{
+    const T *at = *to;
+    f2bi_pick_rows(n, *to, from, w->picked, w->M, D);
+    *to += w->M * D;
+    return at;
+}
+
+/* Few rows are wanted: they are picked together, and put back where they belong. */
+static f2b_status multiply_picked(const f2b_node *n, wanted_rows *w, bool fresh, const lora_space *s,
+                                  int64_t I, int64_t R)
+{
+    int64_t width = I + R;
+    for (int i = 0; i < attr_of(n)->n; i++) width += f2b_dim(n->out[i], -1);
+    T *const rows = (T *)f2bi_scratch(n, (size_t)(w->M * width) * sizeof(T)), *const dx = w->dx, *next = rows;
+    if (rows == NULL) return F2B_ERR_MEMORY;
+    pick(n, w, dx, I, &next);
+    for (int i = 0; i < attr_of(n)->n; i++) w->dy[i] = pick(n, w, w->dy[i], f2b_dim(n->out[i], -1), &next);
+    if (R > 0) w->dh = pick(n, w, w->dh, R, &next);
+    w->dx = rows;
+    const f2b_status status = multiply_back(n, w, fresh, s, I, R);
+    f2bi_put_rows(n, dx, rows, w->picked, w->M, I);
+    f2b_free(rows);
+    return status;
+}
+
+static f2b_status input_gradient(f2b_node *n, const T *dh, const lora_space *s, int64_t I, int64_t R)
 {
     bool fresh;
-    T *dx = (T *)f2b_node_grad(n, LINEAR_X, &fresh);
-    if (dx == NULL || M == 0) return F2B_OK;
-    if (R > 0) F2B_TRY(input_gradient_of_loras(n, dx, fresh, dh, s, M, I, R));
-    for (int i = 0; i < attr_of(n)->n; i++)
-        F2B_TRY(input_gradient_of_weight(n, i, dx, fresh && R == 0 && i == 0 ? 0 : 1, M, I));
-    return F2B_OK;
+    wanted_rows w;
+    memset(&w, 0, sizeof w);
+    w.dh = dh, w.dx = (T *)f2b_node_grad(n, LINEAR_X, &fresh);
+    w.picked = f2b_node_grad_rows(n, LINEAR_X, &w.M);
+    if (w.dx == NULL || w.M == 0) return F2B_OK;
+    for (int i = 0; i < attr_of(n)->n; i++) w.dy[i] = (const T *)n->out[i]->grad;
+    return w.picked != NULL ? multiply_picked(n, &w, fresh, s, I, R) : multiply_back(n, &w, fresh, s, I, R);
 }
 
 f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
@@ -287,14 +332,16 @@ f2b_status KERNEL(f2bi_linear_backward)(f2b_node *n)
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
     for (int i = 0; i < attr_of(n)->n; i++) F2B_TRY(weight_gradients(n, i, M, I));
-    linear_add_flops(n, n->wants & 1 ? 1 : 0, 2);
+    int64_t back;
+    (void)f2b_node_grad_rows(n, LINEAR_X, &back);
+    linear_add_flops(n, false, n->wants & 1 ? back : 0);
     lora_space s;
     f2b_status status = open_space(n, &s, M, I, R);
     T *dh = (T *)f2bi_scratch(n, (size_t)(M * R + 1) * sizeof(T));
     if (status == F2B_OK && dh == NULL) status = F2B_ERR_MEMORY;
     if (status == F2B_OK && R > 0) status = lora_b_gradients(n, &s, dh, M, R);
     if (status == F2B_OK && R > 0) status = lora_a_gradients(n, dh, s.xd, M, I, R);
-    if (status == F2B_OK) status = input_gradient(n, dh, &s, M, I, R);
+    if (status == F2B_OK) status = input_gradient(n, dh, &s, I, R);
     f2b_free(dh);
     close_space(&s);
     F2B_TRY(status);

@@ -29,13 +29,15 @@ static inline int64_t linear_rank_sum(const f2b_node *n)
     return R;
 }
 
-/* Passes over the weights, and over the LoRAs. */
-static inline void linear_add_flops(f2b_node *n, double passes, double skinny)
+/* Forward: products of all rows with each weight and each LoRA. Backward: those of the `back` rows whose
+ * gradient is wanted, and the LoRAs' own gradients. (Trained weights count themselves.) */
+static inline void linear_add_flops(f2b_node *n, bool forward, int64_t back)
 {
-    const double M = (double)f2b_rows(n->in[0]), I = (double)f2b_dim(n->in[0], -1);
+    const double M = (double)f2b_rows(n->in[0]), I = (double)f2b_dim(n->in[0], -1), rows = (double)back;
     for (int i = 0; i < ((const linear_attr *)n->attr)->n; i++) {
         const double O = (double)f2b_dim(n->out[i], -1), r = (double)linear_rank(n, i);
-        n->flops += 2 * M * (passes * I * O + skinny * r * (I + O));
+        n->flops += forward ? 2 * M * (I * O + r * (I + O))
+                            : 2 * rows * I * (O + r) + 2 * M * r * (2 * O + I);
     }
 }
 

@@ -8,7 +8,7 @@ F2B_DECLARE_KERNELS(f2bi_quick_gelu_forward);
 F2B_DECLARE_KERNELS(f2bi_quick_gelu_backward);
 
 static const f2b_op op_quick_gelu = {
-    .name = "quick_gelu", .backward_reads_in = 1u,
+    .name = "quick_gelu", .cheap = true, .backward_reads_in = 1u,
     .forward = { F2B_KERNELS(f2bi_quick_gelu_forward) },
     .backward = { F2B_KERNELS(f2bi_quick_gelu_backward) },
 };

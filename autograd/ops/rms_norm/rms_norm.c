@@ -8,7 +8,7 @@ F2B_DECLARE_KERNELS(f2bi_rms_norm_forward);
 F2B_DECLARE_KERNELS(f2bi_rms_norm_backward);
 
 static const f2b_op op_rms_norm = {
-    .name = "rms_norm", .backward_reads_in = 3u,
+    .name = "rms_norm", .cheap = true, .backward_reads_in = 3u,
     .forward = { F2B_KERNELS(f2bi_rms_norm_forward) },
     .backward = { F2B_KERNELS(f2bi_rms_norm_backward) },
 };
@@ -23,5 +23,6 @@ f2b_tensor *f2b_rms_norm(f2b_tape *tape, f2b_tensor *x, f2b_tensor *w, double ep
     f2b_node *n = f2b_node_new(tape, &op_rms_norm, x->dtype, (f2b_tensor *[]){ x, w }, 2, &eps,
                                sizeof eps);
     f2b_tensor *y = f2b_node_out(n, x->dtype, x->ndim, x->shape);
+    if (y != NULL && !w->requires_grad) y->grad_rows = x->grad_rows;
     return f2b_node_run(n) == F2B_OK ? y : NULL;
 }

@@ -13,7 +13,8 @@
  * eps     > 0, inside the root.
  * return  shape and type of x; borrowed from the tape. NULL on error, or if x or w is NULL.
  * errors  F2B_ERR_INVALID eps; F2B_ERR_SHAPE w is not [D]; F2B_ERR_DTYPE.
- * saves   rstd, one value a row; backward reads x and w.
+ * saves   rstd, one value a row; backward reads x and w, and works on the rows of x's gradient that are
+ *         wanted alone (tape.h); with w frozen, of y's gradient no others are read.
  * source  Zhang & Sennrich 2019, arXiv:1910.07467; transformers models/llama.
  */
 f2b_tensor *f2b_rms_norm(f2b_tape *tape, f2b_tensor *x, f2b_tensor *w, double eps);

@@ -44,8 +44,11 @@ f2b_status KERNEL(f2bi_rms_norm_backward)(f2b_node *n)
     bool fresh;
     T *dx = f2b_node_grad(n, 0, &fresh);
     if (dx != NULL) {
-#pragma omp parallel for schedule(static) if (R * D > F2BI_PARALLEL_FROM)
-        for (int64_t r = 0; r < R; r++) {
+        int64_t count;
+        const int32_t *wanted = f2b_node_grad_rows(n, 0, &count);
+#pragma omp parallel for schedule(static) if (count * D > F2BI_PARALLEL_FROM)
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t r = wanted != NULL ? wanted[i] : i;
             const T *xr = x + r * D, *dyr = dy + r * D;
             T *dxr = dx + r * D;
             const real s = rstd[r];

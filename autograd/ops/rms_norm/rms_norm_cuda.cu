@@ -42,9 +42,9 @@ f2b_status KERNEL(f2bi_rms_norm_forward)(f2b_node *n)
 
 /* With g = dy * w:  dx = rstd * g - x * rstd^3 * mean_c(g * x),  dw = sum_r dy * x * rstd. */
 static __global__ void input_gradient(T *dx, bool fresh, const T *x, const T *dy, const real *rstd,
-                                      const void *w, f2b_dtype w_type, int64_t D)
+                                      const void *w, f2b_dtype w_type, const int32_t *wanted, int64_t D)
 {
-    const int64_t row = blockIdx.x;
+    const int64_t row = wanted != NULL ? wanted[blockIdx.x] : blockIdx.x;
     const int64_t step = (int64_t)blockDim.x * WIDE, start = (int64_t)threadIdx.x * WIDE;
     const real s = rstd[row];
     real gx = 0;
@@ -92,10 +92,12 @@ f2b_status KERNEL(f2bi_rms_norm_backward)(f2b_node *n)
     T *dx = (T *)f2b_node_grad(n, 0, &fresh);
     void *dw = f2b_node_grad(n, 1, NULL);
     if (R * D == 0) return F2B_OK;
-    if (dx != NULL)
-        F2B_LAUNCH(input_gradient, (unsigned)R, f2bi_row_threads(D), 0, f2bi_stream(n), dx, fresh,
+    int64_t count;
+    const int32_t *wanted = f2b_node_grad_rows(n, 0, &count);
+    if (dx != NULL && count > 0)
+        F2B_LAUNCH(input_gradient, (unsigned)count, f2bi_row_threads(D), 0, f2bi_stream(n), dx, fresh,
                    (const T *)x->data, (const T *)n->out[0]->grad, (const real *)n->saved[0],
-                   w->data, w->dtype, D);
+                   w->data, w->dtype, wanted, D);
     if (dw != NULL) F2B_TRY(weight_gradient(n, dw, R, D));
     return f2bi_launched(n);
 }

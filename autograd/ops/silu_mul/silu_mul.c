@@ -8,7 +8,7 @@ F2B_DECLARE_KERNELS(f2bi_silu_mul_forward);
 F2B_DECLARE_KERNELS(f2bi_silu_mul_backward);
 
 static const f2b_op op_silu_mul = {
-    .name = "silu_mul", .backward_reads_in = 3u,
+    .name = "silu_mul", .cheap = true, .backward_reads_in = 3u,
     .forward = { F2B_KERNELS(f2bi_silu_mul_forward) },
     .backward = { F2B_KERNELS(f2bi_silu_mul_backward) },
 };
