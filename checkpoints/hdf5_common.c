@@ -88,32 +88,44 @@ hid_t f2bi_hdf5_open(const char *path)
     return file;
 }
 
-f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim, const int64_t *shape,
-                               const float *data)
-{
-    return f2bi_hdf5_write_dataset(group, name, H5T_IEEE_F32LE, ndim, shape, data, NULL);
-}
-
-f2b_status f2bi_hdf5_write_dataset(hid_t group, const char *name, hid_t type, int ndim,
-                                   const int64_t *shape, const void *data, int64_t *offset)
+/* Contiguous, with its room in the file from the beginning. */
+static hid_t make_dataset(hid_t group, const char *name, hid_t type, int ndim, const int64_t *shape)
 {
     hsize_t dims[F2B_NAMED_ARRAY_DIMS];
     for (int i = 0; i < ndim; ++i) dims[i] = (hsize_t)shape[i];
     const hid_t space = ndim > 0 ? H5Screate_simple(ndim, dims, NULL) : H5Screate(H5S_SCALAR);
     const hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_layout(dcpl, H5D_CONTIGUOUS);
+    H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY);
     H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     H5Pset_obj_track_times(dcpl, 0);
     const hid_t set = H5Dcreate2(group, name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
-    herr_t result = set < 0 ? -1 : H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
+    H5Pclose(dcpl);
+    H5Sclose(space);
+    return set;
+}
+
+static f2b_status close_dataset(hid_t set, herr_t result, const char *name, int64_t *offset)
+{
     const haddr_t at = result < 0 ? HADDR_UNDEF : H5Dget_offset(set);
     if (offset) *offset = at == HADDR_UNDEF ? 0 : (int64_t)at;
     if (set >= 0 && H5Dclose(set) < 0) result = -1;
-    const f2b_status status =
-        result < 0 ? f2bi_hdf5_fail(F2B_ERR_IO, "cannot write tensor %s", name) : F2B_OK;
-    H5Pclose(dcpl);
-    H5Sclose(space);
-    return status;
+    return result < 0 ? f2bi_hdf5_fail(F2B_ERR_IO, "cannot write tensor %s", name) : F2B_OK;
+}
+
+f2b_status f2bi_hdf5_make_f32(hid_t group, const char *name, int ndim, const int64_t *shape,
+                              int64_t *offset)
+{
+    const hid_t set = make_dataset(group, name, H5T_IEEE_F32LE, ndim, shape);
+    return close_dataset(set, set < 0 ? -1 : 0, name, offset);
+}
+
+f2b_status f2bi_hdf5_write_dataset(hid_t group, const char *name, hid_t type, int ndim,
+                                   const int64_t *shape, const void *data, int64_t *offset)
+{
+    const hid_t set = make_dataset(group, name, type, ndim, shape);
+    const herr_t result = set < 0 ? -1 : H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
+    return close_dataset(set, result, name, offset);
 }
 
 static f2b_status write_scalar(hid_t object, const char *name, hid_t file_type, hid_t memory_type,

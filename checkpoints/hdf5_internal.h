@@ -30,9 +30,9 @@ F2B_MUST_USE f2b_status f2bi_hdf5_write_dataset(hid_t group, const char *name, h
                                                 const int64_t *shape, const void *data,
                                                 int64_t *offset);
 
-/** The same of f32. */
-F2B_MUST_USE f2b_status f2bi_hdf5_write_f32(hid_t group, const char *name, int ndim,
-                                            const int64_t *shape, const float *data);
+/** The same of f32, but its values come later, from who knows where: at *offset. */
+F2B_MUST_USE f2b_status f2bi_hdf5_make_f32(hid_t group, const char *name, int ndim, const int64_t *shape,
+                                           int64_t *offset);
 
 /** Attributes of an open object. */
 F2B_MUST_USE f2b_status f2bi_hdf5_write_integer(hid_t object, const char *name, int64_t value);

@@ -97,8 +97,9 @@ static f2b_status fill_folder(const char *folder, const f2b_state *state)
 {
     char *path = f2b_path_join(folder, F2BI_STATE_FILE);
     if (!path) return f2b_last_status();
-    f2b_status status = f2bi_state_write_file(path, state);
-    if (status == F2B_OK) status = f2bi_manifest_write(folder, state->step);
+    f2b_file_checksum sum;
+    f2b_status status = f2bi_state_write_file(path, state, &sum);
+    if (status == F2B_OK) status = f2bi_manifest_write(folder, state->step, &sum);
     f2b_free(path);
     return status;
 }

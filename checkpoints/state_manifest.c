@@ -9,30 +9,22 @@
 
 #include "autograd/core/alloc.h"
 #include "checkpoints/atomic_file.h"
-#include "checkpoints/file_checksum.h"
 #include "checkpoints/json_internal.h"
 #include "checkpoints/state_internal.h"
 
 #define FORMAT "fwd2bot-checkpoint"
 enum { VERSION = 1, MAX_MANIFEST = 1 << 20 };
 
-f2b_status f2bi_manifest_write(const char *folder, int64_t step)
+f2b_status f2bi_manifest_write(const char *folder, int64_t step, const f2b_file_checksum *sum)
 {
-    char *state = f2b_path_join(folder, F2BI_STATE_FILE);
-    char *manifest = f2b_path_join(folder, F2BI_MANIFEST_FILE);
-    f2b_file_checksum sum = { 0 };
-    f2b_status status = state && manifest ? f2b_file_checksum_seal(state, &sum) : f2b_last_status();
-    if (status == F2B_OK) {
-        char text[512];
-        const int n =
-            snprintf(text, sizeof text,
-                     "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
-                     "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
-                     VERSION, step, sum.size, sum.xxh3_128);
-        status = f2b_write_file(manifest, text, (size_t)n);
-    }
-    f2b_free(state);
-    f2b_free(manifest);
+    char *path = f2b_path_join(folder, F2BI_MANIFEST_FILE), text[512];
+    if (!path) return f2b_last_status();
+    const int n = snprintf(text, sizeof text,
+                           "{\"format\":\"" FORMAT "\",\"version\":%d,\"step\":%" PRId64 ",\"files\":{"
+                           "\"" F2BI_STATE_FILE "\":{\"size\":%" PRId64 ",\"xxh3_128\":\"%s\"}}}\n",
+                           VERSION, step, sum->size, sum->xxh3_128);
+    const f2b_status status = f2b_write_file(path, text, (size_t)n);
+    f2b_free(path);
     return status;
 }
 

@@ -1,13 +1,15 @@
 /*
- * Writing state.h5. Room on the disk is asked for before the first byte, so that a full disk is
- * known at once; what is left of a write that failed all the same is emptied before it is removed,
- * because HDF5 may keep such a file open.
+ * Writing state.h5: HDF5 makes a file that lacks only the tensors' values; those are then written where it
+ * left room for them, and hashed meanwhile. Room on the disk is asked for before the first byte, so that a
+ * full disk is known at once; what is left of a write that failed all the same is emptied before it is
+ * removed, because HDF5 may keep such a file open.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/file_fill.h"
 #include "checkpoints/file_internal.h"
 #include "checkpoints/hdf5_internal.h"
 #include "checkpoints/state_internal.h"
@@ -108,21 +110,34 @@ static f2b_status write_updates(hid_t group, const f2b_state_tensor *t)
     return status;
 }
 
-static f2b_status write_tensors(const hid_t groups[3], const f2b_state *state)
+/* The tensors' values and their places, in the order in which they were given room. */
+typedef struct value_list {
+    f2b_file_piece *pieces;
+    int64_t n;
+} value_list;
+
+static f2b_status make_room(hid_t group, const f2b_named_array *p, const float *data, value_list *values)
+{
+    f2b_file_piece piece = { 0, f2b_named_array_bytes(p), data };
+    F2B_TRY(f2bi_hdf5_make_f32(group, p->name, p->ndim, p->shape, &piece.at));
+    if (piece.bytes > 0) values->pieces[values->n++] = piece;
+    return F2B_OK;
+}
+
+static f2b_status make_tensors(const hid_t groups[3], const f2b_state *state, value_list *values)
 {
     for (int64_t i = 0; i < state->n_tensors; ++i) {
         const f2b_state_tensor *t = &state->tensors[i];
-        const f2b_named_array *p = &t->parameter;
-        F2B_TRY(f2bi_hdf5_write_f32(groups[0], p->name, p->ndim, p->shape, p->data));
+        F2B_TRY(make_room(groups[0], &t->parameter, t->parameter.data, values));
         if (!t->m) continue;
-        F2B_TRY(f2bi_hdf5_write_f32(groups[1], p->name, p->ndim, p->shape, t->m));
-        F2B_TRY(f2bi_hdf5_write_f32(groups[2], p->name, p->ndim, p->shape, t->v));
+        F2B_TRY(make_room(groups[1], &t->parameter, t->m, values));
+        F2B_TRY(make_room(groups[2], &t->parameter, t->v, values));
         F2B_TRY(write_updates(groups[1], t));
     }
     return F2B_OK;
 }
 
-static f2b_status write_contents(hid_t file, const char *path, const f2b_state *state)
+static f2b_status make_contents(hid_t file, const char *path, const f2b_state *state, value_list *values)
 {
     F2B_TRY(f2bi_file_reserve(path, file_bytes(state)));
     F2B_TRY(write_attributes(file, state));
@@ -131,34 +146,45 @@ static f2b_status write_contents(hid_t file, const char *path, const f2b_state *
                               f2bi_hdf5_make_group(adam, "m"), f2bi_hdf5_make_group(adam, "v") };
     if (adam < 0 || groups[0] < 0 || groups[1] < 0 || groups[2] < 0)
         return f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
-    F2B_TRY(write_tensors(groups, state));      /* closing the file closes the groups */
+    F2B_TRY(make_tensors(groups, state, values));       /* closing the file closes the groups */
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0)
         return f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
     return F2B_OK;
 }
 
-static f2b_status write_file(const char *path, const f2b_state *state)
+/* All but the values. */
+static f2b_status make_file(const char *path, const f2b_state *state, value_list *values)
 {
+    f2bi_hdf5_begin();
     const hid_t file = f2bi_hdf5_create(path);
-    if (file < 0) return f2b_last_status();
-    f2b_status status = write_contents(file, path, state);
-    if (H5Fclose(file) < 0 && status == F2B_OK)
+    f2b_status status = file < 0 ? f2b_last_status() : make_contents(file, path, state, values);
+    if (file >= 0 && H5Fclose(file) < 0 && status == F2B_OK)
         status = f2bi_hdf5_fail(F2B_ERR_IO, "cannot write %s", path);
-    if (status == F2B_OK) status = f2bi_file_trim(path);
-    if (status != F2B_OK) {
-        H5Eclear2(H5E_DEFAULT);
-        (void)!truncate(path, 0);
-        unlink(path);
-    }
+    if (status != F2B_OK) H5Eclear2(H5E_DEFAULT);
+    f2bi_hdf5_end();
     return status;
 }
 
-f2b_status f2bi_state_write_file(const char *path, const f2b_state *state)
+static int by_place(const void *a, const void *b)
+{
+    const f2b_file_piece *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+f2b_status f2bi_state_write_file(const char *path, const f2b_state *state, f2b_file_checksum *sum)
 {
     F2B_TRY(check_tensors(state));
     F2B_TRY(check_attributes(state));
-    f2bi_hdf5_begin();
-    const f2b_status status = write_file(path, state);
-    f2bi_hdf5_end();
+    value_list values = { f2b_calloc((size_t)state->n_tensors, 3 * sizeof *values.pieces, F2B_TAG_FILES), 0 };
+    if (!values.pieces) return f2b_last_status();
+    f2b_status status = make_file(path, state, &values);
+    qsort(values.pieces, (size_t)values.n, sizeof *values.pieces, by_place);
+    if (status == F2B_OK) status = f2bi_file_trim(path);
+    if (status == F2B_OK) status = f2b_file_fill(path, values.pieces, values.n, sum);
+    if (status != F2B_OK) {
+        (void)!truncate(path, 0);
+        unlink(path);
+    }
+    f2b_free(values.pieces);
     return status;
 }
