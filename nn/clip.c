@@ -27,7 +27,7 @@ static const f2b_init one = { F2B_INIT_CONSTANT, 1 }, zero = { F2B_INIT_CONSTANT
 static f2b_tensor *tensor(builder *b, const char *name, int ndim, const int64_t *shape, f2b_init init)
 {
     if (b->status != F2B_OK) return NULL;
-    char full[256];
+    char full[320];
     snprintf(full, sizeof full, "vision_tower.vision_model.%s", name);
     f2b_tensor *t = f2b_weights_get(b->w, full, ndim, shape, init, b->trained, F2B_GROUP_VISION_TOWER);
     if (t == NULL) b->status = f2b_last_status();

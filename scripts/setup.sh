@@ -20,7 +20,7 @@ build_packages=(
 )
 oracle_packages=(
     python3-venv python3-torch python3-numpy python3-h5py python3-sentencepiece python3-pil
-    python3-pytest
+    python3-pytest libopenblas0-pthread
 )
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -11,7 +11,7 @@
 /* Batches of a kind that are rehearsed; among how many steps they are looked for; and how many
  * batches the loader holds with the one that is trained on. */
 enum { OF_A_KIND = 4, LOOKED_AT = 64, HELD_BATCHES = 3 };
-enum { SAVING = 4 << 20 };          /* the buffer through which a checkpoint's checksums are made */
+enum { SAVING = 1 << 20 };          /* the buffer through which what lies between tensors is hashed */
 
 typedef struct planner {
     f2b_model *model;

@@ -132,6 +132,36 @@ static void system_free(header *h)
     else free(h);
 }
 
+/* A new block out of the pages of a kept one of another size: the system clears every page that it hands out,
+ * which for pages that are given back and asked for again at once would be a few per cent of a step. Whole
+ * huge pages move by their addresses. */
+static header *take_pages(header *from, size_t capacity)
+{
+    header *h = map_block(HEADER + capacity);
+    const size_t had = mapped_bytes(HEADER + from->capacity), has = mapped_bytes(HEADER + capacity);
+    size_t moved = (had < has ? had : has) & ~(HUGE_PAGE - 1);
+    if (h == NULL || moved == 0 ||
+        mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, h) == MAP_FAILED)
+        moved = 0;
+    if (had > moved) (void)munmap((char *)from + moved, had - moved);
+    return h;
+}
+
+/* Called with the lock held, where a kept block would have to go for this one: the nearest in size, larger
+ * ones first. NULL if there is none, or no memory. */
+static header *reshape(int class, size_t capacity)
+{
+    int c = class;
+    while (c < F2BI_SIZE_CLASSES && kept[c] == NULL) c++;
+    if (c == F2BI_SIZE_CLASSES)
+        for (c = class - 1; c >= 0 && kept[c] == NULL;) c--;
+    if (c < 0 || !is_mapped(kept[c]->capacity)) return NULL;
+    header *from = kept[c];
+    kept[c] = from->next;
+    kept_bytes -= (int64_t)from->capacity;
+    return take_pages(from, capacity);
+}
+
 /* Called with the lock held: give back kept blocks, the largest first, until `room` bytes or fewer stay. */
 static void trim_to(int64_t room)
 {
@@ -173,6 +203,9 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
         kept[class] = h->next;
         kept_bytes -= (int64_t)h->capacity;
     }
+    const int64_t room = capacity_peak - capacity_in_use - (int64_t)capacity;
+    if (h == NULL && class >= 0 && is_mapped(capacity) && kept_bytes > (room > 0 ? room : 0))
+        h = reshape(class, capacity);
     if (h == NULL) h = system_block(capacity);
     if (h == NULL) {
         trim_to(0);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "autograd/device/cpu/gemm.h"
-#include "autograd/device/cpu/threads.h"
 #include "autograd/ops/attention/attention_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
 #include "autograd/ops/space_internal.h"
@@ -16,16 +15,15 @@ static int64_t real_size(const f2b_node *n) { return n->dtype == F2B_F64 ? 8 : 4
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* A product of M rows with k rows of B and N columns: packed panels, and a block and a tile a thread. Few
- * rows over a large B have panels and a tile of 128 columns a thread instead. */
 static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
 {
-    enum { SLAB = 8 << 20, NARROWEST = 128, BLOCK = 512 << 10, PASS = 2816 };
-    const int64_t all = N * k * size_of(n), narrow = NARROWEST * k * size_of(n);
-    if (M <= F2BI_GEMM_FEW_ROWS && all > F2BI_GEMM_LARGE_B)
-        return (NARROWEST * (PASS + M * real_size(n))) * f2b_threads() + N * real_size(n);
-    const int64_t packed = all < SLAB ? all : most(SLAB, narrow);
-    return packed + BLOCK * f2b_threads() + N * real_size(n);
+    return f2bi_gemm_space(n->dtype, M, N, k, false);
+}
+
+/* A gradient [M,N] of what is trained: a sum over all rows. */
+static int64_t over_rows(const f2b_node *n, int64_t M, int64_t N, int64_t rows)
+{
+    return f2bi_gemm_space(n->dtype, M, N, rows, true);
 }
 
 static f2b_space norm(const f2b_node *n, int64_t kept)
@@ -42,33 +40,44 @@ static f2b_space linear(const f2b_node *n)
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), T = size_of(n), real = real_size(n);
-    int64_t R = 0, widest = 0, out = 0;
+    int64_t R = 0, widest = 0, out = 0, trained = 0;
     for (int i = 0; i < attr->n; i++) {
-        const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)];
+        const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)], *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
+        const int64_t O = w->shape[0];
         R += a != NULL ? a->shape[0] : 0;
-        out += f2b_dim(n->out[i], -1);
-        widest = most(widest, f2b_dim(n->out[i], -1));
+        out += O;
+        widest = most(widest, O);
+        if (w->requires_grad) trained = most(trained, over_rows(n, O, I, M));
+        if (a != NULL) trained = most(trained, over_rows(n, a->shape[0], O, M));
     }
+    if (R > 0) trained = most(trained, over_rows(n, R, I, M));
     const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
-    const int64_t picked = x->grad_rows != NULL ? x->grad_rows->shape[0] * (I + R + out) * T : 0;
+    const int64_t few = x->grad_rows != NULL ? x->grad_rows->shape[0] : M;
+    const int64_t picked = few < M ? few * (I + R + out) * T : 0;
     return (f2b_space){
         .saved = M * R * T,
-        .forward = R * I * real + dropped + M * R * T + product(n, M, widest, I),
-        .backward = (M * R + 2 * R * I) * real + dropped + picked + product(n, M, I, out),
+        .forward = R * I * real + dropped + M * R * T + product(n, M, widest, I + R),
+        .backward = M * R * T + 2 * R * I * real + dropped +
+                    most(trained, x->requires_grad ? picked + product(n, few, I, out + R) : 0),
     };
 }
 
-/* Keys and values of one sequence a thread, packed and as sums. */
 static f2b_space attention(const f2b_node *n)
 {
     const attention_attr *attr = n->attr;
-    const int64_t D = attr->head_dim, Tq = f2b_dim(n->in[ATT_Q], 0);
-    const int64_t heads = f2b_dim(n->in[ATT_Q], 1) / D;
-    const int32_t *count = n->in[ATT_K_COUNT]->data;
-    int64_t longest = 0;
-    for (int64_t s = 0; s < f2b_numel(n->in[ATT_K_COUNT]); s++) longest = most(longest, count[s]);
-    const int64_t column = f2b_threads() * longest * real_size(n);
-    return (f2b_space){ heads * Tq * real_size(n), column * (2 * D + 64), column * (5 * D + 128) };
+    const int64_t rows = f2b_dim(n->in[ATT_Q], 0) * (f2b_dim(n->in[ATT_Q], 1) / attr->head_dim);
+    f2b_space s = { .saved = rows * real_size(n) };
+    switch (n->dtype) {
+    case F2B_F32:
+        s.forward = f2bi_attention_forward_space_f32(n), s.backward = f2bi_attention_backward_space_f32(n);
+        break;
+    case F2B_F64:
+        s.forward = f2bi_attention_forward_space_f64(n), s.backward = f2bi_attention_backward_space_f64(n);
+        break;
+    default:
+        s.forward = f2bi_attention_forward_space_bf16(n), s.backward = f2bi_attention_backward_space_bf16(n);
+    }
+    return s;
 }
 
 static f2b_space head_cross_entropy(const f2b_node *n)
@@ -76,8 +85,9 @@ static f2b_space head_cross_entropy(const f2b_node *n)
     enum { LOGITS = 64 << 20, FEWEST = 16 };
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
     const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
-    const int64_t forward = (R < fit ? R : fit) * (V + d + 1) * real_size(n) +
-                            R * (int64_t)sizeof(double) + product(n, R < fit ? R : fit, V, d);
+    const int64_t chunk = R < fit ? R : fit;
+    const int64_t forward = chunk * (V + d + 1) * real_size(n) + R * (int64_t)sizeof(double) +
+                            most(product(n, chunk, V, d), product(n, chunk, d, V));
     return (f2b_space){ .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
                         .forward = forward,
                         .backward = n->in[1]->requires_grad ? forward : 0 };

@@ -45,7 +45,7 @@ static f2b_status expand(const char *pattern, char **paths, int64_t *n)
         paths[*n] = f2b_strdup(pattern, F2B_TAG_DATA);
         return paths[*n] != NULL ? ++*n, F2B_OK : F2B_ERR_MEMORY;
     }
-    range r;
+    range r = { 0 };
     F2B_TRY(find_range(pattern, &r));
     for (int64_t i = r.first; i <= r.last; i++) {
         char *name = f2b_sprintf(F2B_TAG_DATA, "%.*s%0*lld%s", (int)r.begin, pattern, r.digits,

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What this machine can do: multiply-adds in registers, our matrix products, memory. Prints Markdown for
-docs/benchmarks.md.
+"""What this machine can do: multiply-adds in registers, our matrix products (beside those of every PyTorch that
+is here: oneDNN's), memory. Prints Markdown for docs/benchmarks.md.
 
     scripts/bench/machine.py [BUILD_DIR] [--rounds N] [--threads N] [--quick]
 """
-from measure import options_for, run, table
+from pathlib import Path
+
+from measure import options_for, pythons, run, table
 
 
 def rates(o):
@@ -17,6 +19,20 @@ def product_rate(found, precision):
     """(by the clock, by processors): the best GFLOP/s of a product in a precision."""
     both = [p["gflops"] for p in found["products"] if p["precision"] == precision]
     return tuple(max(values) for values in zip(*both))
+
+
+def peers(o, found):
+    """What PyTorch's products reach on the same shapes, one table a library."""
+    shapes = list(dict.fromkeys((p["m"], p["n"], p["k"]) for p in found["products"]))
+    for python in pythons("torch"):
+        got = run([python, Path(__file__).with_name("peer_products.py"), o.rounds,
+                   *(",".join(map(str, shape)) for shape in shapes)], OMP_NUM_THREADS=str(o.threads))
+        print()
+        columns = [p + how for p in ("f32", "bf16") for how in ("", ", weight packed before")]
+        table([f"the same by {got['library']}", *columns],
+              [[f"{m:,} x {n:,} x {k:,}",
+                *("-" if p[how] is None else p[how] for p in got["products"] if (p["m"], p["n"], p["k"]) == (m, n, k)
+                  for how in ("plain", "packed"))] for m, n, k in shapes])
 
 
 def main():
@@ -36,6 +52,7 @@ def main():
         shapes.setdefault(f"{p['m']:,} x {p['n']:,} x {p['k']:,}", []).extend(p["gflops"])
     table(["product, GFLOP/s: rows x columns x k", "f32", "of the processors", "bf16", "of the processors"],
           [[name, *values] for name, values in shapes.items()])
+    peers(o, found)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,21 @@ PEER = Path(__file__).resolve().parent / "peer_step.py"
 PRODUCTS = ("linear", "attention", "head_cross_entropy")        # ops that are matrix products
 
 
+def check_blas():
+    """Debian's PyTorch multiplies with whatever BLAS the system has chosen."""
+    for library in map(Path.resolve, Path("/usr/lib").glob("*/libblas.so.3")):
+        if library.parent.name == "blas":
+            raise SystemExit(f"step.py: Debian's PyTorch would multiply with the reference BLAS ({library}), some twenty "
+                             "times too slowly to compare with: scripts/setup.sh installs OpenBLAS")
+
+
 def contenders(o, precision, sizes):
     """{name: (command, environment)}; three steps a process, the first of which warms it up."""
     found = {"fwd2bot": ([f"{o.build}/tests/mini_step", o.batch, precision, 3, *sizes], {})}
     for python in pythons("torch", "transformers", "peft"):
         name = "PyTorch " + version(python, "torch")
+        if name.startswith("PyTorch 1."):
+            check_blas()
         for attention in ["eager"] if name.startswith("PyTorch 1.") else ["eager", "sdpa"]:
             peer = [python, PEER, o.batch, precision, 3, attention, *sizes]
             if not o.only_tuned:

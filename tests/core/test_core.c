@@ -74,6 +74,31 @@ static void kept_blocks_give_way(void **state)
     assert_true(resident() - before < (int64_t)(4 * MiB));
 }
 
+/* At a peak a block of another size takes the pages of a kept one, with what was in them: the system has none
+ * to clear. What is in use stays as it is. */
+static void other_sizes_take_the_pages(void **state)
+{
+    (void)state;
+    if (!F2BI_KEEP_BLOCKS) skip();
+    const size_t MiB = (size_t)1 << 20, sizes[] = { 40 * MiB + 5, 33 * MiB, 24 * MiB, 36 * MiB + 4097, 40 * MiB };
+    f2b_alloc_trim();
+    unsigned char *other = f2b_alloc_host(9 * MiB, F2B_TAG_SCRATCH);
+    memset(other, 7, 9 * MiB);
+    f2b_bytes_peak_reset();
+    for (int i = 0; i < 5; i++) {
+        unsigned char *block = f2b_alloc_host(sizes[i], F2B_TAG_SCRATCH);
+        assert_non_null(block);
+        assert_int_equal((uintptr_t)block % 64, 0);
+        const size_t had = i == 0 ? 0 : sizes[i - 1] < sizes[i] ? sizes[i - 1] : sizes[i];
+        for (size_t at = 0; at + 2 * MiB < had; at += MiB / 2) assert_int_equal(block[at], i);
+        memset(block, i + 1, sizes[i]);
+        f2b_free(block);
+    }
+    for (size_t at = 0; at < 9 * MiB; at++) assert_int_equal(other[at], 7);
+    f2b_free(other);
+    f2b_alloc_trim();
+}
+
 /* Random123's kat_vectors for philox4x32 with 10 rounds. */
 static void philox_known_answers(void **state)
 {
@@ -141,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_keeps_text_and_context), cmocka_unit_test(allocator_counts_by_tag),
         cmocka_unit_test(a_ledger_counts_apart), cmocka_unit_test(kept_blocks_give_way),
+        cmocka_unit_test(other_sizes_take_the_pages),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_differ_and_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

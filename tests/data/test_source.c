@@ -293,7 +293,7 @@ static void cached_index_is_used_and_checked(void **state)
         pclose(list);
         if (round != 1) continue;
         snprintf(command, sizeof command, "%s/%s", folder, name);
-        size_t n;
+        size_t n = 0;
         char *bytes = fixture_read(command, &n);
         bytes[n - 30] ^= 1;
         FILE *file = fopen(command, "wb");

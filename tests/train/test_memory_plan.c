@@ -81,12 +81,11 @@ static void train(f2b_session *s, const char *what)
 
 /* ---- Plan and fact ---- */
 
-/* What a tag may be off by beside 5 %: nothing for what steps take; sizes of files, names, pictures
- * on their way, and of a product's panels do not grow with the run. */
+/* What a tag may be off by beside 5 %: nothing for what steps take; sizes of files, names and pictures on
+ * their way do not grow with the run. */
 static int64_t slack(int tag)
 {
     switch (tag) {
-    case F2B_TAG_SCRATCH: return (int64_t)1 << 20;
     case F2B_TAG_FILES:
     case F2B_TAG_DATA:
     case F2B_TAG_IMAGES:

@@ -13,6 +13,7 @@
 #ifndef F2B_AUTOGRAD_DEVICE_CPU_GEMM_H
 #define F2B_AUTOGRAD_DEVICE_CPU_GEMM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "autograd/core/dtype.h"
@@ -52,8 +53,18 @@ f2b_status f2bi_gemm_f64(int64_t M, int64_t N, const f2b_gemm_term *terms, int n
 f2b_status f2bi_gemm_bf16(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                           f2b_gemm_out out);
 
-/** So few rows, over so many bytes of B (as packed), take work space for parts of B alone. */
-enum { F2BI_GEMM_FEW_ROWS = 1024, F2BI_GEMM_LARGE_B = 2 << 20 };
+/** Bytes of work space of a product [M,k] * [k,N] of one term; `turned`: its A is not read by rows, and so is
+ *  packed. */
+int64_t f2bi_gemm_space_f32(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
+int64_t f2bi_gemm_space_f64(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
+int64_t f2bi_gemm_space_bf16(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
+
+static inline int64_t f2bi_gemm_space(f2b_dtype dtype, int64_t M, int64_t N, int64_t k, bool turned)
+{
+    return dtype == F2B_F64 ? f2bi_gemm_space_f64(M, N, k, turned, dtype)
+         : dtype == F2B_BF16 ? f2bi_gemm_space_bf16(M, N, k, turned, turned ? F2B_F32 : dtype)
+                             : f2bi_gemm_space_f32(M, N, k, turned, dtype);
+}
 
 /** As above, picked by the compute type `dtype`. */
 static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,

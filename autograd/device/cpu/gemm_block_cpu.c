@@ -241,13 +241,27 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
         else write_real(o, i, values + i * ld, n);
 }
 
-/* Rows are spread evenly over groups of as many as the kernels take. */
+/* Sums of a group of rows that C does not hold as they are: written from `values`, rows NR apart. */
+static inline void write_group(f2bi_block_out o, int64_t i, int64_t j, real *values, int64_t rows, int64_t n)
+{
+    o.c = (char *)o.c + (i * o.row + j * o.col) * (int64_t)(o.rounded ? sizeof(f2b_bf16) : sizeof(real));
+    if (o.bias) o.bias += j;
+#if defined(F2B_KERNEL_BF16)
+    if (o.rounded && o.col == 1 && f2b_cpu_products() == F2B_PRODUCTS_AVX512_BF16) {
+        f2bi_gemm_write_rounded(&o, values, 1, rows, n);
+        return;
+    }
+#endif
+    KERNEL(f2bi_gemm_write)(&o, values, NR, rows, n);
+}
+
+/* Rows are spread evenly over groups of as many as the kernels take: the first g groups have m * g / groups
+ * of them (without dividing each time, which short products would notice). */
 void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                                  f2bi_block_out o)
 {
 #if defined(F2B_KERNEL_BF16)
-    const f2b_products family = f2b_cpu_products();
-    if (family == F2B_PRODUCTS_AMX_BF16) {
+    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) {
         f2bi_gemm_amx_block(m, n, runs, n_runs, &o);
         return;
     }
@@ -255,28 +269,21 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
     real acc[MR * NR] __attribute__((aligned(64)));
     int64_t most;
     micro_fn *const (*micros)[2] = micros_in_use(&most);
-    const int64_t groups = (m + most - 1) / most;
-    const size_t size = o.rounded ? sizeof(f2b_bf16) : sizeof(real);
+    const int64_t groups = (m + most - 1) / most, fewest = groups > 0 ? m / groups : 0;
+    const int64_t rest = m - fewest * groups;
     for (int64_t j = 0; j < n; j += NR) {
         const int64_t nj = n - j < NR ? n - j : NR;
-        for (int64_t g = 0; g < groups; g++) {
-            const int64_t i = g * m / groups, rows = (g + 1) * m / groups - i;
+        const bool in_place = !o.rounded && o.col == 1 && o.bias == NULL && nj % VL == 0;
+        for (int64_t i = 0, rows, owed = 0; i < m; i += rows) {
+            rows = fewest, owed += rest;
+            if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
-            f2bi_block_out here = o;
-            here.c = (char *)o.c + (i * o.row + j * o.col) * (int64_t)size;
-            if (!o.rounded && o.col == 1 && o.bias == NULL && nj % VL == 0) {
-                micro(runs, n_runs, i, j / NR, here.c, o.row, o.beta);
+            if (in_place) {
+                micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta);
                 continue;
             }
             micro(runs, n_runs, i, j / NR, acc, NR, 0);
-            if (here.bias) here.bias += j;
-#if defined(F2B_KERNEL_BF16)
-            if (o.rounded && o.col == 1 && family == F2B_PRODUCTS_AVX512_BF16) {
-                f2bi_gemm_write_rounded(&here, acc, 1, rows, nj);
-                continue;
-            }
-#endif
-            KERNEL(f2bi_gemm_write)(&here, acc, NR, rows, nj);
+            write_group(o, i, j, acc, rows, nj);
         }
     }
 }

@@ -21,6 +21,8 @@ enum {
     LINE = 64 / sizeof(elem),
 };
 #define SLAB_BYTES ((int64_t)8 << 20)
+/* So few rows, over so many bytes of B (as packed), take work space for parts of B alone. */
+enum { FEW_ROWS = 1024, LARGE_B = 2 << 20 };
 
 typedef struct gemm {
     int64_t M, N;
@@ -130,9 +132,12 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
     if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, g->tile_n, m, n);
 }
 
+/* Rows of a task, at most. */
+static int64_t task_rows(const gemm *g) { return g->all_rows || g->M < g->mc ? g->M : g->mc; }
+
 static int64_t tile_bytes(const gemm *g)
 {
-    return g->tiled ? (g->all_rows ? g->M : g->mc) * g->tile_n * (int64_t)sizeof(real) : 0;
+    return g->tiled ? task_rows(g) * g->tile_n * (int64_t)sizeof(real) : 0;
 }
 
 static room room_of(const gemm *g, char *thread_space, int64_t per_thread)
@@ -223,7 +228,7 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
-    const bool large_b = k_sum * N * (int64_t)sizeof(elem) > F2BI_GEMM_LARGE_B && M <= F2BI_GEMM_FEW_ROWS;
+    const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_B && M <= FEW_ROWS;
     g.all_rows = !g.in_place && (M <= g.mc || large_b);
     const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
     const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
@@ -232,37 +237,60 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     return g;
 }
 
+/* Bytes of work space: what is packed for all threads, and what each has for itself. */
+typedef struct space {
+    int64_t slab;               /* columns at a time */
+    int64_t packed, per_thread, bias;
+} space;
+
+static int64_t space_bytes(const space *s) { return s->packed + f2b_threads() * s->per_thread + s->bias; }
+
+static space space_of(const gemm *g)
+{
+    const int64_t k_sum = k_before(g->terms, g->n_terms), size = (int64_t)sizeof(elem);
+    const int64_t fit = SLAB_BYTES / size / (k_sum > 0 ? k_sum : 1) / NR * NR;
+    space s = { .slab = fit < 4 * NR ? 4 * NR : fit, .bias = g->N * (int64_t)sizeof(real) };
+    if (g->in_place || g->all_rows || s.slab > g->N) s.slab = g->N;
+    int64_t packed = g->in_place || g->all_rows ? 0 : (s.slab + NR - 1) / NR * NR * k_sum;
+    for (int t = 0; g->all_rows && t < g->n_terms; t++)
+        if (!reads_a(&g->terms[t])) packed += g->M * a_step(&g->terms[t]);
+    bool packs_a = false;               /* a task, for itself */
+    for (int t = 0; t < g->n_terms; t++) packs_a |= !g->all_rows && !reads_a(&g->terms[t]);
+    s.packed = (packed + LINE - 1) / LINE * LINE * size;
+    s.per_thread = tile_bytes(g) + (g->all_rows ? g->tile_n : packs_a ? task_rows(g) : 0) * g->pass * size;
+    return s;
+}
+
+int64_t KERNEL(f2bi_gemm_space)(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type)
+{
+    const f2b_gemm_term term = { .a_type = F2B_KERNEL_DTYPE, .a_row = turned ? 1 : k, .a_col = turned ? M : 1,
+                                 .b_type = F2B_KERNEL_DTYPE, .b_row = 1, .b_col = k, .k = k, .alpha = 1 };
+    const gemm g = plan(M, N, &term, 1, (f2b_gemm_out){ .c_type = c_type, .c_row = N, .c_col = 1 });
+    const space s = space_of(&g);
+    return space_bytes(&s);
+}
+
 f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                              f2b_gemm_out out)
 {
     if (M == 0 || N == 0) return F2B_OK;
     gemm g = plan(M, N, terms, n_terms, out);
-    const int64_t k_sum = k_before(g.terms, g.n_terms);
-    const int64_t fit = SLAB_BYTES / (int64_t)sizeof(elem) / (k_sum > 0 ? k_sum : 1) / NR * NR;
-    int64_t slab = fit < 4 * NR ? 4 * NR : fit;
-    if (g.in_place || g.all_rows || slab > N) slab = N;
-
-    int64_t packed = g.in_place || g.all_rows ? 0 : (slab + NR - 1) / NR * NR * k_sum;
-    for (int t = 0; g.all_rows && t < g.n_terms; t++)
-        if (!reads_a(&g.terms[t])) packed += M * a_step(&g.terms[t]);
-    packed = (packed + LINE - 1) / LINE * LINE * (int64_t)sizeof(elem);
-    const int64_t per_thread = tile_bytes(&g) + (g.all_rows ? g.tile_n : g.mc) * g.pass * (int64_t)sizeof(elem);
-    const int64_t threads = f2b_threads(), bias = N * (int64_t)sizeof(real);
-    char *space = f2b_alloc_host((size_t)(packed + threads * per_thread + bias), F2B_TAG_SCRATCH);
-    if (space == NULL) return F2B_ERR_MEMORY;
-    g.packed = (elem *)space;
+    const space s = space_of(&g);
+    char *all = f2b_alloc_host((size_t)space_bytes(&s), F2B_TAG_SCRATCH);
+    if (all == NULL) return F2B_ERR_MEMORY;
+    g.packed = (elem *)all;
     elem *a_next = g.packed;
     for (int t = 0; g.all_rows && t < g.n_terms; t++)
         if (!reads_a(&g.terms[t])) g.a_whole[t] = a_next, a_next += M * a_step(&g.terms[t]);
-    char *thread_space = space + packed;
+    char *thread_space = all + s.packed;
     if (out.bias != NULL) {
-        real *values = (real *)(thread_space + threads * per_thread);
+        real *values = (real *)(thread_space + f2b_threads() * s.per_thread);
         f2b_convert(values, F2B_REAL_DTYPE, out.bias, out.bias_type, (size_t)N);
         g.bias = values;
     }
-    if (g.all_rows) run_columns(&g, thread_space, per_thread);
-    for (int64_t s0 = 0; s0 < N && !g.all_rows; s0 += slab)
-        run_slab(&g, s0, N - s0 < slab ? N - s0 : slab, thread_space, per_thread);
-    f2b_free(space);
+    if (g.all_rows) run_columns(&g, thread_space, s.per_thread);
+    for (int64_t s0 = 0; s0 < N && !g.all_rows; s0 += s.slab)
+        run_slab(&g, s0, N - s0 < s.slab ? N - s0 : s.slab, thread_space, s.per_thread);
+    f2b_free(all);
     return F2B_OK;
 }

@@ -140,6 +140,12 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
     if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D, 1, false);
 }
 
+int64_t KERNEL(f2bi_attention_backward_space)(const f2b_node *n)
+{
+    const view w = view_of(n);
+    return backward_space(&w) * f2b_threads();
+}
+
 f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
 {
     const view w = view_of(n);

@@ -52,6 +52,12 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
     }
 }
 
+int64_t KERNEL(f2bi_attention_forward_space)(const f2b_node *n)
+{
+    const view w = view_of(n);
+    return forward_space(&w) * f2b_threads();
+}
+
 f2b_status KERNEL(f2bi_attention_forward)(f2b_node *n)
 {
     const view w = view_of(n);
