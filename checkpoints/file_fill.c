@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -23,6 +24,7 @@ typedef struct hasher {
     const f2b_file_piece *pieces;
     int64_t n;
     f2b_file_checksum *sum;             /* its size is there */
+    atomic_bool in_vain;                /* writing failed: no need to go on */
     f2b_error error;
 } hasher;
 
@@ -41,6 +43,13 @@ static f2b_status hash_between(const hasher *h, XXH3_state_t *hash, void *buffer
     return F2B_OK;
 }
 
+static void hash_piece(const hasher *h, XXH3_state_t *hash, const f2b_file_piece *p)
+{
+    for (int64_t done = 0; done < p->bytes && !atomic_load(&h->in_vain); done += CHUNK)
+        XXH3_128bits_update(hash, (const char *)p->data + done,
+                            (size_t)(p->bytes - done < CHUNK ? p->bytes - done : CHUNK));
+}
+
 static f2b_status hash_all(const hasher *h, XXH3_state_t *hash, void *buffer)
 {
     int64_t at = 0;
@@ -49,7 +58,7 @@ static f2b_status hash_all(const hasher *h, XXH3_state_t *hash, void *buffer)
         const f2b_file_piece *p = &h->pieces[i];
         F2B_CHECK(p->at >= at && p->bytes <= h->sum->size - p->at);
         F2B_TRY(hash_between(h, hash, buffer, at, p->at));
-        XXH3_128bits_update(hash, p->data, (size_t)p->bytes);
+        hash_piece(h, hash, p);
         at = p->at + p->bytes;
     }
     F2B_TRY(hash_between(h, hash, buffer, at, h->sum->size));
@@ -64,8 +73,9 @@ static void *hash_beside(void *user)
     hasher *h = user;
     XXH3_state_t *hash = XXH3_createState();
     void *buffer = f2b_alloc_host(CHUNK, F2B_TAG_FILES);
-    f2b_status status = hash != NULL && buffer != NULL ? hash_all(h, hash, buffer)
-                                                       : f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
+    f2b_status status = F2B_ERR_MEMORY;
+    if (buffer != NULL)
+        status = hash != NULL ? hash_all(h, hash, buffer) : f2b_fail(status, "out of memory for a checksum");
     if (status != F2B_OK) f2b_error_take(&h->error);
     f2b_free(buffer);
     XXH3_freeState(hash);
@@ -111,6 +121,7 @@ static f2b_status fill(int fd, const char *path, const f2b_file_piece *pieces, i
     pthread_t thread;
     const bool beside = pthread_create(&thread, NULL, hash_beside, &h) == 0;
     f2b_status status = write_all(fd, path, pieces, n);
+    atomic_store(&h.in_vain, status != F2B_OK);
     if (beside) pthread_join(thread, NULL);
     else if (status == F2B_OK) hash_beside(&h);
     if (status == F2B_OK && h.error.code != F2B_OK) status = f2b_fail(h.error.code, "%s", h.error.text);

@@ -120,7 +120,9 @@ static f2b_status make_room(hid_t group, const f2b_named_array *p, const float *
 {
     f2b_file_piece piece = { 0, f2b_named_array_bytes(p), data };
     F2B_TRY(f2bi_hdf5_make_f32(group, p->name, p->ndim, p->shape, &piece.at));
-    if (piece.bytes > 0) values->pieces[values->n++] = piece;
+    if (piece.bytes == 0) return F2B_OK;
+    if (piece.at == 0) return f2b_fail(F2B_ERR_IO, "HDF5 gave tensor %s no room in its file", p->name);
+    values->pieces[values->n++] = piece;
     return F2B_OK;
 }
 

@@ -59,7 +59,8 @@ typedef struct f2b_pack_options {
     bool bidirectional;         /* all rows of a sequence see each other */
     bool all_rows;              /* every row's output is wanted (hidden states, logits) */
     bool last_row;              /* only the last row of each sequence (retrieval of `single`) */
-    unsigned grad_sources;      /* bit s: source s wants its gradient. 0: nobody has said */
+    unsigned grad_sources;      /* bit s: source s wants its gradient. 0: none does, or nobody
+                                   has said */
     const f2b_pack_slot *slots; /* [n]: positions go on behind what a slot holds, and its rows are
                                    keys too. NULL: each sequence starts anew, alone */
 } f2b_pack_options;

@@ -73,7 +73,7 @@ static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *
         for (int64_t j = 0; j < items[i].n; j++)
             F2B_RETURN_NULL_IF(items[i].ids[j] == F2B_ROW_IMAGE && images == NULL, F2B_ERR_DATA,
                                "sequence %lld of a pass has an image mark but no image", (long long)i);
-    options.grad_sources = grad_sources(m, images);
+    options.grad_sources = f2b_tape_recording(tape) ? grad_sources(m, images) : 0;
     if (f2b_pack_build(tape, items, n, &options, &frame->pack) != F2B_OK) return NULL;
     frame->pass = (f2b_pass){
         .stage = stage, .rows = &frame->pack.all, .wanted = &frame->pack.wanted,

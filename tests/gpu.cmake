@@ -54,7 +54,7 @@ function(f2b_for_device prefix library matrices folder)
 endfunction()
 
 f2b_for_device(emulated_ f2b_emulated_cuda f2b_emulated_matrices ${CMAKE_BINARY_DIR}/emulated train answer
-               compress eval search)
+               compress eval export inspect search)
 if(F2B_CUDA)
   f2b_for_device(real_ f2b_cuda f2b_cuda_matrices ${CMAKE_BINARY_DIR})       # cli's programs are there already
   foreach(test ${gpu_tests})

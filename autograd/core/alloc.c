@@ -133,18 +133,24 @@ static void system_free(header *h)
 }
 
 /* A new block out of the pages of a kept one of another size: the system clears every page that it hands out,
- * which for pages that are given back and asked for again at once would be a few per cent of a step. Whole
- * huge pages move by their addresses. */
+ * which for pages that are given back and asked for again at once would be a few per cent of a step. They
+ * move by huge pages, one a call: a kept block may be made of several mappings, whose borders are between
+ * those, and a call takes one mapping alone. NULL if there is no memory; the kept block is gone then too. */
 static header *take_pages(header *from, size_t capacity)
 {
-    header *h = map_block(HEADER + capacity);
+    char *to = map_block(HEADER + capacity);
     const size_t had = mapped_bytes(HEADER + from->capacity), has = mapped_bytes(HEADER + capacity);
-    size_t moved = (had < has ? had : has) & ~(HUGE_PAGE - 1);
-    if (h == NULL || moved == 0 ||
-        mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, h) == MAP_FAILED)
-        moved = 0;
+    const size_t most = (had < has ? had : has) & ~(HUGE_PAGE - 1);
+    size_t moved = 0;
+    for (; to != NULL && moved < most; moved += HUGE_PAGE)
+        if (mremap((char *)from + moved, HUGE_PAGE, HUGE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + moved)
+            == MAP_FAILED)
+            break;
     if (had > moved) (void)munmap((char *)from + moved, had - moved);
-    return h;
+    if (to == NULL || moved == most) return (header *)to;
+    (void)munmap(to, moved);            /* the place of the call that failed may be somebody else's by now */
+    (void)munmap(to + moved + HUGE_PAGE, has - moved - HUGE_PAGE);
+    return NULL;
 }
 
 /* Called with the lock held, where a kept block would have to go for this one: the nearest in size, larger
@@ -153,8 +159,8 @@ static header *reshape(int class, size_t capacity)
 {
     int c = class;
     while (c < F2BI_SIZE_CLASSES && kept[c] == NULL) c++;
-    if (c == F2BI_SIZE_CLASSES)
-        for (c = class - 1; c >= 0 && kept[c] == NULL;) c--;
+    if (c == F2BI_SIZE_CLASSES) c = class - 1;
+    while (c >= 0 && kept[c] == NULL) c--;
     if (c < 0 || !is_mapped(kept[c]->capacity)) return NULL;
     header *from = kept[c];
     kept[c] = from->next;

@@ -31,7 +31,7 @@ typedef struct f2b_tensor {
     f2b_device device;
     int ndim;
     int64_t shape[F2B_MAX_DIMS];
-    void *data;                 /* NULL once nobody needs it any more */
+    void *data;                 /* NULL once nobody needs it any more, or while its maker can make it */
     void *grad;                 /* same type and shape; NULL while nothing arrived */
     bool requires_grad;
     const struct f2b_tensor *grad_rows; /* [n] i32: rows of grad that anybody reads; NULL: all (tape.h) */

@@ -85,12 +85,13 @@ static f2b_space head_cross_entropy(const f2b_node *n)
     enum { LOGITS = 64 << 20, FEWEST = 16 };
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
     const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
-    const int64_t chunk = R < fit ? R : fit;
-    const int64_t forward = chunk * (V + d + 1) * real_size(n) + R * (int64_t)sizeof(double) +
-                            most(product(n, chunk, V, d), product(n, chunk, d, V));
-    return (f2b_space){ .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
-                        .forward = forward,
-                        .backward = n->in[1]->requires_grad ? forward : 0 };
+    const int64_t chunk = R < fit ? R : fit, room = chunk * (V + d + 1) * real_size(n);
+    const int64_t logits = product(n, chunk, V, d);
+    return (f2b_space){
+        .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
+        .forward = room + R * (int64_t)sizeof(double) + most(logits, product(n, chunk, d, V)),
+        .backward = n->in[1]->requires_grad ? room + most(logits, over_rows(n, V, d, chunk)) : 0,
+    };
 }
 
 static f2b_space contrastive(const f2b_node *n)
@@ -109,8 +110,11 @@ static f2b_space patch_embedding(const f2b_node *n)
     const int64_t N = image[0] < AT_A_TIME ? image[0] : AT_A_TIME;
     const int64_t K = kernel[1] * kernel[2] * kernel[3];
     const int64_t patches = N * (image[2] / kernel[2]) * (image[3] / kernel[3]);
-    const int64_t work = patches * K * real_size(n) + product(n, patches, kernel[0], K);
-    return (f2b_space){ 0, work, work };
+    const int64_t laid_out = patches * K * real_size(n);    /* in f32, which bf16 packs to round it */
+    return (f2b_space){
+        .forward = laid_out + f2bi_gemm_space(n->dtype, patches, kernel[0], K, n->dtype == F2B_BF16),
+        .backward = laid_out + over_rows(n, kernel[0], K, patches),
+    };
 }
 
 /* Which rows of the result come from each row of the sources. */

@@ -16,6 +16,7 @@ from measure import QUICK, median, options_for, pythons, run, table, version
 from step_env import tuned
 
 PEER = Path(__file__).resolve().parent / "peer_step.py"
+IS_DEBIANS = "import json, torch; print(json.dumps(torch.__file__.startswith('/usr/lib/')))"
 PRODUCTS = ("linear", "attention", "head_cross_entropy")        # ops that are matrix products
 
 
@@ -32,7 +33,7 @@ def contenders(o, precision, sizes):
     found = {"fwd2bot": ([f"{o.build}/tests/mini_step", o.batch, precision, 3, *sizes], {})}
     for python in pythons("torch", "transformers", "peft"):
         name = "PyTorch " + version(python, "torch")
-        if name.startswith("PyTorch 1."):
+        if name.startswith("PyTorch 1.") and run([python, "-c", IS_DEBIANS]):
             check_blas()
         for attention in ["eager"] if name.startswith("PyTorch 1.") else ["eager", "sdpa"]:
             peer = [python, PEER, o.batch, precision, 3, attention, *sizes]

@@ -204,7 +204,6 @@ static void refuses_what_it_could_not_read_back(void **state)
     assert_int_equal(count_entries(), 0);
 }
 
-/* Change the saved file with HDF5 itself, then let the manifest vouch for it. */
 /* A manifest that vouches for state.h5 as it is now. */
 static f2b_status forge_manifest(const char *folder, int64_t step)
 {
@@ -215,6 +214,7 @@ static f2b_status forge_manifest(const char *folder, int64_t step)
     return f2bi_manifest_write(folder, step, &sum);
 }
 
+/* Change the saved file with HDF5 itself, then let the manifest vouch for it. */
 static void foreign_structures(void **state)
 {
     (void)state;

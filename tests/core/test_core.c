@@ -80,12 +80,15 @@ static void other_sizes_take_the_pages(void **state)
 {
     (void)state;
     if (!F2BI_KEEP_BLOCKS) skip();
-    const size_t MiB = (size_t)1 << 20, sizes[] = { 40 * MiB + 5, 33 * MiB, 24 * MiB, 36 * MiB + 4097, 40 * MiB };
+    enum { TURNS = 8 };
+    const size_t MiB = (size_t)1 << 20;
+    const size_t sizes[TURNS] = { 24 * MiB, 40 * MiB + 5, 48 * MiB, 36 * MiB,
+                                  20 * MiB, 44 * MiB,     30 * MiB, 40 * MiB };
     f2b_alloc_trim();
     unsigned char *other = f2b_alloc_host(9 * MiB, F2B_TAG_SCRATCH);
     memset(other, 7, 9 * MiB);
     f2b_bytes_peak_reset();
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < TURNS; i++) {
         unsigned char *block = f2b_alloc_host(sizes[i], F2B_TAG_SCRATCH);
         assert_non_null(block);
         assert_int_equal((uintptr_t)block % 64, 0);

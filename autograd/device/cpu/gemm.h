@@ -53,8 +53,8 @@ f2b_status f2bi_gemm_f64(int64_t M, int64_t N, const f2b_gemm_term *terms, int n
 f2b_status f2bi_gemm_bf16(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                           f2b_gemm_out out);
 
-/** Bytes of work space of a product [M,k] * [k,N] of one term; `turned`: its A is not read by rows, and so is
- *  packed. */
+/** Bytes of work space of a product [M,k] * [k,N] of one term, by operands of its own type: A's rows times a
+ *  weight [N,k]; or, `turned`, a sum over rows, A and B being rows [k,M] and [k,N]. */
 int64_t f2bi_gemm_space_f32(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
 int64_t f2bi_gemm_space_f64(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
 int64_t f2bi_gemm_space_bf16(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);

@@ -2,7 +2,7 @@
  * The GEMM of gemm.h. Loops, outermost first: slabs of columns (B is packed once a slab, by all
  * threads), tiles of rows x columns (one task each), passes along k over all terms, panels of NR
  * columns, groups of MR rows (sums in registers for the whole pass). A is read in place where its rows
- * are contiguous in the type of packed operands, else packed tile by tile. Where rows are few for the
+ * are contiguous in the type of packed operands and do not collide in the cache, else packed tile by tile. Where rows are few for the
  * size of B (an answer's next token, a LoRA's gradients, one conversation through a large model), a task
  * has all rows and some columns: A is packed whole if at all, and each task packs panels of its own, pass
  * by pass, and reads them out of its cache, so that one thread waits for memory while another multiplies.
@@ -11,12 +11,13 @@
 #include <string.h>
 
 #include "autograd/core/alloc.h"
+#include "autograd/device/cpu/cache.h"
 #include "autograd/device/cpu/gemm_internal.h"
 #include "autograd/device/cpu/products.h"
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, AMX_MC = 128, TILE_N = 512,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEWEST_ROWS = 8,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
@@ -46,9 +47,10 @@ typedef struct room {
     elem *a, *b;                /* [mc, pass]; with all_rows [tile_n / NR, pass, NR] */
 } room;
 
-static inline bool reads_a(const f2b_gemm_term *t)
+static inline bool reads_a(const gemm *g, const f2b_gemm_term *t)
 {
-    return t->a_col == 1 && t->a_type == F2B_KERNEL_DTYPE && t->k % STEP == 0;
+    const bool collide = g->M > FEWEST_ROWS && f2b_rows_collide(t->a_row * (int64_t)sizeof(elem));
+    return t->a_col == 1 && t->a_type == F2B_KERNEL_DTYPE && t->k % STEP == 0 && !collide;
 }
 
 /* Rows of a packed whole A do not all begin in the same set of a cache. */
@@ -67,7 +69,7 @@ static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, i
 {
     const f2b_gemm_term *term = &g->terms[t];
     f2bi_run r = { .k = k, .alpha = (real)term->alpha };
-    if (reads_a(term)) {
+    if (reads_a(g, term)) {
         r.a = (const elem *)term->a + m0 * term->a_row + l, r.lda = term->a_row;
     } else if (g->all_rows) {
         r.a = g->a_whole[t] + m0 * a_step(term) + l, r.lda = a_step(term);
@@ -190,7 +192,7 @@ static void run_columns(const gemm *g, char *thread_space, int64_t per_thread)
     {
         const room own = room_of(g, thread_space, per_thread);
         for (int t = 0; t < g->n_terms; t++) {
-            if (reads_a(&g->terms[t])) continue;
+            if (reads_a(g, &g->terms[t])) continue;
             const int64_t k = g->terms[t].k;
 #pragma omp for schedule(static) nowait
             for (int64_t l = 0; l < k; l += PART)
@@ -253,9 +255,9 @@ static space space_of(const gemm *g)
     if (g->in_place || g->all_rows || s.slab > g->N) s.slab = g->N;
     int64_t packed = g->in_place || g->all_rows ? 0 : (s.slab + NR - 1) / NR * NR * k_sum;
     for (int t = 0; g->all_rows && t < g->n_terms; t++)
-        if (!reads_a(&g->terms[t])) packed += g->M * a_step(&g->terms[t]);
+        if (!reads_a(g, &g->terms[t])) packed += g->M * a_step(&g->terms[t]);
     bool packs_a = false;               /* a task, for itself */
-    for (int t = 0; t < g->n_terms; t++) packs_a |= !g->all_rows && !reads_a(&g->terms[t]);
+    for (int t = 0; t < g->n_terms; t++) packs_a |= !g->all_rows && !reads_a(g, &g->terms[t]);
     s.packed = (packed + LINE - 1) / LINE * LINE * size;
     s.per_thread = tile_bytes(g) + (g->all_rows ? g->tile_n : packs_a ? task_rows(g) : 0) * g->pass * size;
     return s;
@@ -264,7 +266,8 @@ static space space_of(const gemm *g)
 int64_t KERNEL(f2bi_gemm_space)(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type)
 {
     const f2b_gemm_term term = { .a_type = F2B_KERNEL_DTYPE, .a_row = turned ? 1 : k, .a_col = turned ? M : 1,
-                                 .b_type = F2B_KERNEL_DTYPE, .b_row = 1, .b_col = k, .k = k, .alpha = 1 };
+                                 .b_type = F2B_KERNEL_DTYPE, .b_row = turned ? N : 1, .b_col = turned ? 1 : k,
+                                 .k = k, .alpha = 1 };
     const gemm g = plan(M, N, &term, 1, (f2b_gemm_out){ .c_type = c_type, .c_row = N, .c_col = 1 });
     const space s = space_of(&g);
     return space_bytes(&s);
@@ -281,7 +284,7 @@ f2b_status KERNEL(f2bi_gemm)(int64_t M, int64_t N, const f2b_gemm_term *terms, i
     g.packed = (elem *)all;
     elem *a_next = g.packed;
     for (int t = 0; g.all_rows && t < g.n_terms; t++)
-        if (!reads_a(&g.terms[t])) g.a_whole[t] = a_next, a_next += M * a_step(&g.terms[t]);
+        if (!reads_a(&g, &g.terms[t])) g.a_whole[t] = a_next, a_next += M * a_step(&g.terms[t]);
     char *thread_space = all + s.packed;
     if (out.bias != NULL) {
         real *values = (real *)(thread_space + f2b_threads() * s.per_thread);

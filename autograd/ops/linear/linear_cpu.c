@@ -212,7 +212,8 @@ static f2b_status multiply_picked(const f2b_node *n, wanted_rows *w, bool fresh,
     T *const scratch = f2b_alloc_host((size_t)(w->M * width) * sizeof(T), F2B_TAG_SCRATCH), *next = scratch;
     if (scratch == NULL) return F2B_ERR_MEMORY;
     T *const dx = w->dx, *const rows = next;
-    pick(w, dx, I, &next);
+    if (fresh) next += w->M * I;
+    else pick(w, dx, I, &next);
     for (int i = 0; i < attr->n; i++) w->dy[i] = pick(w, w->dy[i], f2b_dim(n->out[i], -1), &next);
     if (R > 0) w->dh = pick(w, w->dh, R, &next);
     w->dx = rows;

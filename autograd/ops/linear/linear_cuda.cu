@@ -305,7 +305,8 @@ static f2b_status multiply_picked(const f2b_node *n, wanted_rows *w, bool fresh,
     for (int i = 0; i < attr_of(n)->n; i++) width += f2b_dim(n->out[i], -1);
     T *const rows = (T *)f2bi_scratch(n, (size_t)(w->M * width) * sizeof(T)), *const dx = w->dx, *next = rows;
     if (rows == NULL) return F2B_ERR_MEMORY;
-    pick(n, w, dx, I, &next);
+    if (fresh) next += w->M * I;
+    else pick(n, w, dx, I, &next);
     for (int i = 0; i < attr_of(n)->n; i++) w->dy[i] = pick(n, w, w->dy[i], f2b_dim(n->out[i], -1), &next);
     if (R > 0) w->dh = pick(n, w, w->dh, R, &next);
     w->dx = rows;

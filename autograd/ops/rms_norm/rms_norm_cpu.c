@@ -47,8 +47,8 @@ f2b_status KERNEL(f2bi_rms_norm_backward)(f2b_node *n)
         int64_t count;
         const int32_t *wanted = f2b_node_grad_rows(n, 0, &count);
 #pragma omp parallel for schedule(static) if (count * D > F2BI_PARALLEL_FROM)
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t r = wanted != NULL ? wanted[i] : i;
+        for (int64_t at = 0; at < count; at++) {
+            const int64_t r = wanted != NULL ? wanted[at] : at;
             const T *xr = x + r * D, *dyr = dy + r * D;
             T *dxr = dx + r * D;
             const real s = rstd[r];
