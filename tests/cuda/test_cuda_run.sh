@@ -115,28 +115,32 @@ use search --store "$work/store-cpu" 'a red circle'
 use search --store "$work/store-cuda:0" 'a red circle'
 use answer --store "$work/store-cuda:0" --id "$(basename "$image")" --max-new-tokens 4 'What is it?'
 
-# Likelihoods within rounding; an export that is proven on the device is the host's to the byte; a picture of
-# attention.
-printf 'A red circle.\nWhat colour is the square?\n' >"$work/text"
-likelihood() {              # likelihood PROGRAMS DEVICE
-    "$1/f2b-eval" --device "$2" --quiet --task nll --checkpoint "$work/cpu" --text "$work/text" 2>"$work/err" |
-        grep -oE '"[a-z_]+": [-0-9.e]+' | grep -v seconds
-}
-paste <(likelihood "$host" cpu) <(likelihood "$device" cuda:0) |
-    awk '{ n++; d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || !(d <= 1e-4 * ($2 < 0 ? -$2 : $2))) bad = 1 }
-         END { exit bad || n < 2 }' || fail "likelihoods: $(likelihood "$device" cuda:0) $(tail -n 1 "$work/err")"
+# Exports that are proven on the device are the host's to the byte; a picture of attention; likelihoods within
+# rounding.
 for where in cpu cuda:0; do
     bin=$host
     [ $where = cpu ] || bin=$device
-    "$bin/f2b-export" --device $where --quiet --checkpoint "$work/cpu" --format peft --out "$work/peft-$where" \
-        >"$work/out" 2>"$work/err" || fail "export on $where: $(tail -n 1 "$work/err")"
+    for format in peft merged; do
+        "$bin/f2b-export" --device $where --quiet --checkpoint "$work/cpu" --format $format \
+            --out "$work/$format-$where" >"$work/out" 2>"$work/err" ||
+            fail "export of $format on $where: $(tail -n 1 "$work/err")"
+    done
     "$bin/f2b-inspect" --device $where --quiet --attention "$work/seen-$where.svg" --checkpoint "$work/cpu" \
         --image "$image" --question 'What is it?' >"$work/out" 2>"$work/err" ||
         fail "attention on $where: $(tail -n 1 "$work/err")"
 done
 diff -r "$work/peft-cpu" "$work/peft-cuda:0" || fail 'exports differ'
+diff -r "$work/merged-cpu" "$work/merged-cuda:0" || fail 'merged folders differ'
 [ "$(grep -o '<[a-z]*' "$work/seen-cpu.svg" | sort | uniq -c)" = \
     "$(grep -o '<[a-z]*' "$work/seen-cuda:0.svg" | sort | uniq -c)" ] || fail 'pictures of attention differ'
+printf 'A red circle.\nWhat colour is the square?\n' >"$work/text"
+likelihood() {              # likelihood PROGRAMS DEVICE
+    "$1/f2b-eval" --device "$2" --quiet --task nll --model "$work/merged-cpu" --text "$work/text" 2>"$work/err" |
+        grep -oE '"[a-z_]+": [-0-9.e]+' | grep -v seconds
+}
+paste <(likelihood "$host" cpu) <(likelihood "$device" cuda:0) |
+    awk '{ n++; d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || !(d <= 1e-4 * ($2 < 0 ? -$2 : $2))) bad = 1 }
+         END { exit bad || n < 2 }' || fail "likelihoods: $(likelihood "$device" cuda:0) $(tail -n 1 "$work/err")"
 
 # ---- Without a device ----
 export F2B_EMULATED_DEVICES=0

@@ -9,6 +9,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "autograd/device/cpu/cache.h"
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/products.h"
 #include "autograd/device/cpu/threads.h"
@@ -45,16 +46,17 @@ static inline view view_of(const f2b_node *n)
 static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 static inline int64_t padded(int64_t n) { return (n + F2BI_ATT_PAD - 1) / F2BI_ATT_PAD * F2BI_ATT_PAD; }
 
-/* Rows of x (stride `width`) as the left side of a product: in place, but where pairs would be read
- * across their end (bf16 and an odd D) copied to `space` [rows, even(D)]. */
+/* Rows of x (stride `width`) as the left side of a product: in place, but copied to `space` [rows, even(D)]
+ * where pairs would be read across their end (bf16 and an odd D), or rows collide in the cache. */
 static inline const T *left_rows(const T *x, int64_t width, int64_t rows, int64_t D, T *space, int64_t *ld)
 {
     *ld = width;
-    if (sizeof(T) != sizeof(f2b_bf16) || D % 2 == 0) return x;
+    const bool whole = sizeof(T) != sizeof(f2b_bf16) || D % 2 == 0;
+    if (whole && !f2b_rows_collide(width * (int64_t)sizeof(T))) return x;
     *ld = even(D);
     for (int64_t i = 0; i < rows; i++) {
         memcpy(space + i * *ld, x + i * width, (size_t)D * sizeof(T));
-        space[i * *ld + D] = 0;
+        if (!whole) space[i * *ld + D] = 0;
     }
     return space;
 }
