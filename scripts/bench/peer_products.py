@@ -17,7 +17,7 @@ import torch
 def packed_product(x, w):
     """A function that multiplies with a packed copy of w; None where there is no such thing."""
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(w.to_mkldnn(), x.shape[0])
+        packed = torch.ops.mkldnn._reorder_linear_weight(w, x.shape[0])
         torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
     except (AttributeError, RuntimeError):
         return None
