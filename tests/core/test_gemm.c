@@ -161,11 +161,14 @@ static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int
     free(a), free(b), free(c), free(one);
 }
 
-/* The second: a B larger than a cache, in two passes, which few rows share panel by panel. */
+/* The second: a B larger than a cache, in two passes, which few rows share panel by panel. The others: rows
+ * that collide in the cache (cache.h), which are copied where they are many. */
 static void own_rows_bf16(void)
 {
     own_rows(F2B_BF16, F2B_F32, 131, 77, 601);
     own_rows(F2B_BF16, F2B_BF16, 53, 700, 1601);
+    own_rows(F2B_BF16, F2B_BF16, 53, 77, 2048);
+    own_rows(F2B_BF16, F2B_F32, 27, 700, 2048);
 }
 
 static void a_row_is_its_own(void **state)
@@ -173,6 +176,8 @@ static void a_row_is_its_own(void **state)
     (void)state;
     own_rows(F2B_F32, F2B_F32, 131, 77, 601);
     own_rows(F2B_F32, F2B_BF16, 53, 500, 1100);
+    own_rows(F2B_F32, F2B_F32, 53, 77, 1024);
+    own_rows(F2B_F32, F2B_F32, 27, 700, 1024);
     each_family(own_rows_bf16);
 }
 
