@@ -52,43 +52,71 @@ int f2bi_file_open(const char *path, int64_t *size)
     return -1;
 }
 
-/* Up to `end` (-1: the end of the file), by and by; *at is where it got to. */
-static f2b_status hash_part(int fd, const char *path, int64_t *at, int64_t end, void *buffer,
-                            XXH3_state_t *hash)
+struct f2bi_hasher {
+    XXH3_state_t *state;
+    int64_t room;
+    char buffer[];
+};
+
+f2bi_hasher *f2bi_hasher_new(int64_t buffer_bytes)
 {
-    while (end < 0 || *at < end) {
-        const int64_t want = end < 0 || end - *at > CHUNK ? CHUNK : end - *at;
-        const ssize_t n = pread(fd, buffer, (size_t)want, (off_t)*at);
+    f2bi_hasher *h = f2b_alloc_host(sizeof *h + (size_t)buffer_bytes, F2B_TAG_FILES);
+    if (!h) return NULL;
+    *h = (f2bi_hasher){ .state = XXH3_createState(), .room = buffer_bytes };
+    if (h->state) {
+        XXH3_128bits_reset(h->state);
+        return h;
+    }
+    f2b_free(h);
+    (void)f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
+    return NULL;
+}
+
+void f2bi_hasher_free(f2bi_hasher *h)
+{
+    if (h) XXH3_freeState(h->state);
+    f2b_free(h);
+}
+
+void f2bi_hasher_add(f2bi_hasher *h, const void *data, int64_t bytes)
+{
+    XXH3_128bits_update(h->state, data, (size_t)bytes);
+}
+
+f2b_status f2bi_hasher_read(f2bi_hasher *h, int fd, const char *path, int64_t *at, int64_t end)
+{
+    while (*at < end) {
+        const int64_t want = end - *at < h->room ? end - *at : h->room;
+        const ssize_t n = pread(fd, h->buffer, (size_t)want, (off_t)*at);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", path);
         if (n == 0) return F2B_OK;
-        XXH3_128bits_update(hash, buffer, (size_t)n);
+        f2bi_hasher_add(h, h->buffer, n);
         *at += n;
     }
     return F2B_OK;
 }
 
+void f2bi_hasher_text(const f2bi_hasher *h, char text[F2BI_HASH_TEXT])
+{
+    const XXH128_hash_t value = XXH3_128bits_digest(h->state);
+    snprintf(text, F2BI_HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)value.high64,
+             (uint64_t)value.low64);
+}
+
 f2b_status f2bi_file_hash(int fd, const char *path, int64_t skip, int64_t skip_bytes,
                           int64_t *size, char text[F2BI_HASH_TEXT])
 {
-    void *buffer = f2b_alloc_host(CHUNK, F2B_TAG_FILES);
-    if (!buffer) return f2b_last_status();
-    XXH3_state_t *hash = XXH3_createState();
-    f2b_status status =
-        hash ? F2B_OK : f2b_fail(F2B_ERR_MEMORY, "out of memory for a checksum");
+    f2bi_hasher *h = f2bi_hasher_new(CHUNK);
+    if (!h) return f2b_last_status();
+    f2b_status status = F2B_OK;
     *size = 0;
-    if (hash) XXH3_128bits_reset(hash);
-    if (status == F2B_OK && skip_bytes > 0) {
-        status = hash_part(fd, path, size, skip, buffer, hash);
+    if (skip_bytes > 0) {
+        status = f2bi_hasher_read(h, fd, path, size, skip);
         *size = skip + skip_bytes;
     }
-    if (status == F2B_OK) status = hash_part(fd, path, size, -1, buffer, hash);
-    if (status == F2B_OK) {
-        const XXH128_hash_t h = XXH3_128bits_digest(hash);
-        snprintf(text, F2BI_HASH_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64,
-                 (uint64_t)h.low64);
-    }
-    XXH3_freeState(hash);
-    f2b_free(buffer);
+    if (status == F2B_OK) status = f2bi_hasher_read(h, fd, path, size, INT64_MAX);
+    if (status == F2B_OK) f2bi_hasher_text(h, text);
+    f2bi_hasher_free(h);
     return status;
 }

@@ -3,22 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
-
-#include "autograd/core/alloc.h"
 
 enum { CHUNK = 1 << 20, TO_DISK = 16 << 20 };
 
 /* ---- Hashing, by a thread of its own ---- */
 
-typedef struct hasher {
+typedef struct hashing {
     int fd;
     const char *path;
     const f2b_file_piece *pieces;
@@ -26,59 +22,42 @@ typedef struct hasher {
     f2b_file_checksum *sum;             /* its size is there */
     atomic_bool in_vain;                /* writing failed: no need to go on */
     f2b_error error;
-} hasher;
+} hashing;
 
 /* What lies between pieces comes from the file. */
-static f2b_status hash_between(const hasher *h, XXH3_state_t *hash, void *buffer, int64_t at, int64_t end)
+static f2b_status hash_between(const hashing *w, f2bi_hasher *h, int64_t at, int64_t end)
 {
-    while (at < end) {
-        const int64_t want = end - at < CHUNK ? end - at : CHUNK;
-        const ssize_t n = pread(h->fd, buffer, (size_t)want, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", h->path);
-        if (n == 0) return f2b_fail(F2B_ERR_IO, "%s was cut off while it was written", h->path);
-        XXH3_128bits_update(hash, buffer, (size_t)n);
-        at += n;
-    }
-    return F2B_OK;
+    F2B_TRY(f2bi_hasher_read(h, w->fd, w->path, &at, end));
+    return at == end ? F2B_OK : f2b_fail(F2B_ERR_IO, "%s was cut off while it was written", w->path);
 }
 
-static void hash_piece(const hasher *h, XXH3_state_t *hash, const f2b_file_piece *p)
+static void hash_piece(const hashing *w, f2bi_hasher *h, const f2b_file_piece *p)
 {
-    for (int64_t done = 0; done < p->bytes && !atomic_load(&h->in_vain); done += CHUNK)
-        XXH3_128bits_update(hash, (const char *)p->data + done,
-                            (size_t)(p->bytes - done < CHUNK ? p->bytes - done : CHUNK));
+    for (int64_t done = 0; done < p->bytes && !atomic_load(&w->in_vain); done += CHUNK)
+        f2bi_hasher_add(h, (const char *)p->data + done, p->bytes - done < CHUNK ? p->bytes - done : CHUNK);
 }
 
-static f2b_status hash_all(const hasher *h, XXH3_state_t *hash, void *buffer)
+static f2b_status hash_all(const hashing *w, f2bi_hasher *h)
 {
     int64_t at = 0;
-    XXH3_128bits_reset(hash);
-    for (int64_t i = 0; i < h->n; i++) {
-        const f2b_file_piece *p = &h->pieces[i];
-        F2B_CHECK(p->at >= at && p->bytes <= h->sum->size - p->at);
-        F2B_TRY(hash_between(h, hash, buffer, at, p->at));
-        hash_piece(h, hash, p);
+    for (int64_t i = 0; i < w->n; i++) {
+        const f2b_file_piece *p = &w->pieces[i];
+        F2B_CHECK(p->at >= at && p->bytes <= w->sum->size - p->at);
+        F2B_TRY(hash_between(w, h, at, p->at));
+        hash_piece(w, h, p);
         at = p->at + p->bytes;
     }
-    F2B_TRY(hash_between(h, hash, buffer, at, h->sum->size));
-    const XXH128_hash_t value = XXH3_128bits_digest(hash);
-    snprintf(h->sum->xxh3_128, sizeof h->sum->xxh3_128, "%016" PRIx64 "%016" PRIx64,
-             (uint64_t)value.high64, (uint64_t)value.low64);
+    F2B_TRY(hash_between(w, h, at, w->sum->size));
+    f2bi_hasher_text(h, w->sum->xxh3_128);
     return F2B_OK;
 }
 
 static void *hash_beside(void *user)
 {
-    hasher *h = user;
-    XXH3_state_t *hash = XXH3_createState();
-    void *buffer = f2b_alloc_host(CHUNK, F2B_TAG_FILES);
-    f2b_status status = F2B_ERR_MEMORY;
-    if (buffer != NULL)
-        status = hash != NULL ? hash_all(h, hash, buffer) : f2b_fail(status, "out of memory for a checksum");
-    if (status != F2B_OK) f2b_error_take(&h->error);
-    f2b_free(buffer);
-    XXH3_freeState(hash);
+    hashing *w = user;
+    f2bi_hasher *h = f2bi_hasher_new(CHUNK);
+    if (h == NULL || hash_all(w, h) != F2B_OK) f2b_error_take(&w->error);
+    f2bi_hasher_free(h);
     return NULL;
 }
 
@@ -117,14 +96,14 @@ static f2b_status fill(int fd, const char *path, const f2b_file_piece *pieces, i
     struct stat info;
     if (fstat(fd, &info) != 0) return f2b_fail_errno(F2B_ERR_IO, "cannot read %s", path);
     sum->size = info.st_size;
-    hasher h = { .fd = fd, .path = path, .pieces = pieces, .n = n, .sum = sum };
+    hashing w = { .fd = fd, .path = path, .pieces = pieces, .n = n, .sum = sum };
     pthread_t thread;
-    const bool beside = pthread_create(&thread, NULL, hash_beside, &h) == 0;
+    const bool beside = pthread_create(&thread, NULL, hash_beside, &w) == 0;
     f2b_status status = write_all(fd, path, pieces, n);
-    atomic_store(&h.in_vain, status != F2B_OK);
+    atomic_store(&w.in_vain, status != F2B_OK);
     if (beside) pthread_join(thread, NULL);
-    else if (status == F2B_OK) hash_beside(&h);
-    if (status == F2B_OK && h.error.code != F2B_OK) status = f2b_fail(h.error.code, "%s", h.error.text);
+    else if (status == F2B_OK) hash_beside(&w);
+    if (status == F2B_OK && w.error.code != F2B_OK) status = f2b_fail(w.error.code, "%s", w.error.text);
     if (status == F2B_OK && fsync(fd) != 0)
         status = f2b_fail_errno(F2B_ERR_IO, "cannot write %s to disk", path);
     return status;

@@ -19,6 +19,22 @@ F2B_MUST_USE f2b_status f2bi_file_trim(const char *path);
  *  F2B_ERR_IO or F2B_ERR_FORMAT (not a regular file). */
 int f2bi_file_open(const char *path, int64_t *size);
 
+/** An XXH3-128 that is being taken, with a buffer to read files through. NULL when out of memory. */
+typedef struct f2bi_hasher f2bi_hasher;
+f2bi_hasher *f2bi_hasher_new(int64_t buffer_bytes);
+void f2bi_hasher_free(f2bi_hasher *h);
+
+/** Add bytes in memory. */
+void f2bi_hasher_add(f2bi_hasher *h, const void *data, int64_t bytes);
+
+/** Add an open file's bytes [*at, end), or those up to its end where it is shorter; *at moves on to where
+ *  it got to. errors: F2B_ERR_IO. */
+F2B_MUST_USE f2b_status f2bi_hasher_read(f2bi_hasher *h, int fd, const char *path, int64_t *at,
+                                         int64_t end);
+
+/** What all that was added hashes to. */
+void f2bi_hasher_text(const f2bi_hasher *h, char text[F2BI_HASH_TEXT]);
+
 /**
  * XXH3-128 of an open file from its start, without the bytes [skip, skip + skip_bytes).
  * *size gets how many bytes the file has, those left out among them.
