@@ -55,6 +55,12 @@ f2b_status f2b_device_takes_fp8(f2b_device device)
                     "fp8 is for CUDA devices from sm_89; use bf16");
 }
 
+bool f2b_device_scales_fp8(f2b_device device)
+{
+    const f2bi_device_functions *f = functions(device.kind);
+    return f != NULL && f->scales_fp8(device.index);
+}
+
 f2b_status f2b_device_available(f2b_device device, int64_t *bytes)
 {
     const f2bi_device_functions *f = functions(device.kind);

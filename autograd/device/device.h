@@ -34,6 +34,10 @@ f2b_status f2b_device_describe(f2b_device device, char *text, size_t size) F2B_M
  *  F2B_ERR_UNSUPPORTED of the host, F2B_ERR_DEVICE of an older device, both with what to use instead. */
 f2b_status f2b_device_takes_fp8(f2b_device device) F2B_MUST_USE;
 
+/** Whether the scales of such a product are applied within it; elsewhere the bare product of one that is
+ *  added to needs a place of its own. */
+bool f2b_device_scales_fp8(f2b_device device);
+
 /** Bytes that the process may still take on a device other than the host: free ones, and those that
  *  it keeps for reuse. */
 f2b_status f2b_device_available(f2b_device device, int64_t *bytes) F2B_MUST_USE;

@@ -18,6 +18,7 @@ typedef struct f2bi_device_functions {
     f2b_status (*open)(int index);
     f2b_status (*describe)(int index, char *text, size_t size);
     f2b_status (*takes_fp8)(int index);
+    bool (*scales_fp8)(int index);
     f2b_status (*available)(int index, int64_t *bytes);
     void *(*alloc)(int index, size_t bytes, f2b_tag tag);
     bool (*free_block)(void *block);            /* false: not a block of such a device */

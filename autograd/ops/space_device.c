@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "autograd/device/device.h"
 #include "autograd/ops/attention/attention_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
 #include "autograd/ops/space_internal.h"
@@ -46,10 +47,14 @@ static f2b_space attention(const f2b_node *n)
     return (f2b_space){ .saved = rows * REAL, .backward = rows * REAL };
 }
 
-/* The weight as an operand, or the rows that it is multiplied with as 8-bit floats. */
-static int64_t through_weight(const f2b_node *n, const f2b_tensor *w, int64_t M, int64_t width)
+/* The weight as an operand, or the M rows [width] that it is multiplied with as 8-bit floats; and the bare
+ * product [M, into], where it is scaled before it is added to what is there. */
+static int64_t through_weight(const f2b_node *n, const f2b_tensor *w, int64_t M, int64_t width, int64_t into,
+                              bool adds)
 {
-    return w->dtype == F2B_FP8 ? M * (width + FP8_SCALE) : operand(n, w);
+    if (w->dtype != F2B_FP8) return operand(n, w);
+    const bool bare = adds && !f2b_device_scales_fp8(f2b_tape_device(n->tape));
+    return M * (width + FP8_SCALE) + (bare ? M * into * size_of(n) : 0);
 }
 
 static f2b_space linear(const f2b_node *n)
@@ -64,10 +69,12 @@ static f2b_space linear(const f2b_node *n)
         const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
         if (a != NULL) R += a->shape[0], loras += (f2b_numel(a) + f2b_numel(b)) * T;
-        forward = most(forward, through_weight(n, w, M, I) + operand(n, bias));
-        if (wanted(n, LINEAR_X)) back = most(back, through_weight(n, w, rows_back, w->shape[0]));
-        if (x->grad_rows != NULL) picked += rows_back * w->shape[0] * T;
-        if (wanted(n, linear_slot(i, LINEAR_BIAS))) sums = most(sums, column_sums(M, w->shape[0]));
+        const int64_t O = w->shape[0];
+        forward = most(forward, through_weight(n, w, M, I, O, a != NULL) + operand(n, bias));
+        if (wanted(n, LINEAR_X))
+            back = most(back, through_weight(n, w, rows_back, O, I, a != NULL || attr->n > 1));
+        if (x->grad_rows != NULL) picked += rows_back * O * T;
+        if (wanted(n, linear_slot(i, LINEAR_BIAS))) sums = most(sums, column_sums(M, O));
     }
     if (x->grad_rows != NULL) picked += rows_back * (I + R) * T;
     if (R > 0 && attr->has_dropout) loras += M * I * T;

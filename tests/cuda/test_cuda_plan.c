@@ -35,7 +35,7 @@ static void on_step(void *user, const f2b_metrics_row *row, int64_t steps)
 static const f2b_trainer_events events = { .note = quiet, .step = on_step, .stop = go_on };
 
 /* `also` is overrides divided by spaces. */
-static f2b_session *open_run(const char *also)
+static f2b_session *open_run_on(f2b_device device, const char *also)
 {
     char yaml[64], text[512], *rest = text;
     const char *list[MOST_OVERRIDES];
@@ -48,16 +48,18 @@ static f2b_session *open_run(const char *also)
     }
     f2b_config *config = f2b_config_load(yaml, list, n);
     if (config == NULL) fail_msg("%s: %s", also, f2b_last_error());
-    f2b_session *s = f2b_session_open(config, cuda, quiet, NULL);
+    f2b_session *s = f2b_session_open(config, device, quiet, NULL);
     if (s == NULL) fail_msg("%s: %s", also, f2b_last_error());
     return s;
 }
 
-static void compare(const char *what)
+static f2b_session *open_run(const char *also) { return open_run_on(cuda, also); }
+
+static void compare(f2b_device device, const char *what)
 {
     f2b_alloc_trim();
     f2b_bytes_peak_reset();
-    f2b_session *s = open_run(what);
+    f2b_session *s = open_run_on(device, what);
     const f2b_memory_plan *plan = &s->memory;
     if (f2b_train_run(s, F2B_RESUME_NONE, NULL, &events) != F2B_OK)
         fail_msg("%s: %s", what, f2b_last_error());
@@ -85,7 +87,31 @@ static void the_plan_is_what_comes(void **state)
         "trainable.language_model=full trainable.projector=true trainable.vision_tower=true",
         "method.forward=single sampler.contrastive_batch=12",
     };
-    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) compare(runs[i]);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) compare(cuda, runs[i]);
+}
+
+/* Of which one that is not sm_90 applies scales after the product. Each is a device of its own, because what
+ * cuBLASLt takes is remembered. */
+static void so_it_is_with_fp8(void **state)
+{
+    (void)state;
+    static const char run[] = "train.precision=fp8 model.weights=bf16 train.micro_batch_tokens=2000";
+    static const char *const also[] = {
+        "", "lora.dropout=0 train.activation_checkpointing=layer",
+        "method.loss=contrastive sampler.contrastive_batch=24",     /* without a head, whose logits hide it */
+    };
+    static const int capabilities[] = { 90, 89 };
+    f2b_emulation_set_devices(2);
+    for (int device = 0; device < 2; device++) {
+        f2b_emulation_set_capability(capabilities[device]);
+        for (size_t i = 0; i < sizeof also / sizeof *also; i++) {
+            char text[256];
+            snprintf(text, sizeof text, "%s %s", run, also[i]);
+            compare((f2b_device){ F2B_CUDA, device }, text);
+        }
+    }
+    f2b_emulation_set_capability(90);
+    f2b_emulation_set_devices(1);
 }
 
 /* For the losses of all micro-batches and the norm together: from batch to update, GradCache or not. */
@@ -136,6 +162,7 @@ static int remove_world(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(the_plan_is_what_comes),
+                                        cmocka_unit_test(so_it_is_with_fp8),
                                         cmocka_unit_test(a_step_waits_once),
                                         cmocka_unit_test(a_small_device_computes_layers_again) };
     return cmocka_run_group_tests(tests, make_world, remove_world);

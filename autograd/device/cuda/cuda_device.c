@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/device/cuda/matmul.h"
+
 enum { OLDEST_MAJOR = 8, FIRST_WITH_FP8 = 89, FAULT_TEXTS = 4096 };
 #define NO_FAULT (~0ull)
 
@@ -184,6 +186,7 @@ f2b_status f2bi_cuda_widen(int index, double *dst, const void *src, f2b_dtype dt
 
 const f2bi_device_functions f2bi_cuda_functions = {
     .open = f2bi_cuda_open, .describe = describe, .takes_fp8 = takes_fp8,
+    .scales_fp8 = f2bi_cuda_scales_fp8,
     .available = f2bi_cuda_available, .alloc = f2bi_cuda_alloc,
     .free_block = f2bi_cuda_free, .trim = f2bi_cuda_trim, .copy_in = f2bi_cuda_copy_in,
     .copy_out = f2bi_cuda_copy_out, .copy_within = f2bi_cuda_copy_within, .zero = f2bi_cuda_zero,

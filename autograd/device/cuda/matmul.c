@@ -66,6 +66,25 @@ static f2b_status multiply_fp8(int index, f2bi_plans *plans, const f2bi_matmul *
     return p->refused ? multiply_then_scale(index, plans, m) : F2B_OK;
 }
 
+bool f2bi_cuda_scales_fp8(int index)
+{
+    enum { SIDE = 128 };
+    static const float scales[SIDE];            /* of which only the place is asked for */
+    const f2bi_matmul m = { .M = SIDE, .N = SIDE, .K = SIDE, .type = F2B_FP8, .lda = SIDE, .ldb = SIDE,
+                            .b_transposed = true, .ldc = SIDE, .c_type = F2B_BF16, .alpha = 1, .beta = 1,
+                            .a_scales = scales, .b_scales = scales };
+    f2bi_plans *plans;
+    f2bi_plan *p = NULL;
+    pthread_mutex_lock(&lock);
+    f2b_status status = f2bi_cuda_select(index);
+    if (status == F2B_OK) status = f2bi_plans_open(index, &m, &plans);
+    if (status == F2B_OK) status = f2bi_plan_of(plans, &m, true, &p);
+    const bool does = status == F2B_OK && !p->refused;
+    pthread_mutex_unlock(&lock);
+    if (status != F2B_OK) f2b_clear_error();    /* the first product says it */
+    return does;
+}
+
 /* ---- The product ---- */
 
 /* An empty sum. */

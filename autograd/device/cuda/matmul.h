@@ -42,6 +42,9 @@ typedef struct f2bi_matmul {
  */
 f2b_status f2bi_cuda_matmul(int index, const f2bi_matmul *m) F2B_MUST_USE;
 
+/** Whether cuBLASLt applies the scales of fp8 on this device, going by what it says of a small product. */
+bool f2bi_cuda_scales_fp8(int index);
+
 /* Between the files of this folder: C of an fp8 product from the codes' own [M,N], which may be C. */
 f2b_status f2bi_scale_product_cuda_f32(int index, const f2bi_matmul *m, const void *bare, int64_t ld);
 f2b_status f2bi_scale_product_cuda_bf16(int index, const f2bi_matmul *m, const void *bare, int64_t ld);
