@@ -1,10 +1,11 @@
-/* Room on the disk and checksums. See file_internal.h for the contract. */
+/* Room on the disk, opening, mapping and checksums. See file_internal.h for the contract. */
 #include "checkpoints/file_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -50,6 +51,24 @@ int f2bi_file_open(const char *path, int64_t *size)
     (void)f2b_fail(F2B_ERR_FORMAT, "%s is not a regular file", path);
     close(fd);
     return -1;
+}
+
+f2b_status f2bi_file_map(const char *path, int64_t least, const char *kind, const uint8_t **map,
+                         int64_t *bytes)
+{
+    int64_t size;
+    const int fd = f2bi_file_open(path, &size);
+    if (fd < 0) return f2b_last_status();
+    f2b_status status = F2B_OK;
+    void *at = MAP_FAILED;
+    if (size < least)
+        status = f2b_fail(F2B_ERR_FORMAT, "%s: %lld bytes are no %s file; copy it again", path,
+                          (long long)size, kind);
+    else if ((at = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
+        status = f2b_fail_errno(F2B_ERR_IO, "cannot map %s", path);
+    close(fd);
+    if (status == F2B_OK) *map = at, *bytes = size;
+    return status;
 }
 
 struct f2bi_hasher {

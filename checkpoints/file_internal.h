@@ -1,4 +1,4 @@
-/* What writers and readers of large files share: room on the disk, checksums. */
+/* What writers and readers of large files share: room on the disk, opening, mapping, checksums. */
 #ifndef F2B_CHECKPOINTS_FILE_INTERNAL_H
 #define F2B_CHECKPOINTS_FILE_INTERNAL_H
 
@@ -18,6 +18,11 @@ F2B_MUST_USE f2b_status f2bi_file_trim(const char *path);
 /** A regular file for reading (a FIFO does not hang us), and its size; -1 with F2B_ERR_NOT_FOUND,
  *  F2B_ERR_IO or F2B_ERR_FORMAT (not a regular file). */
 int f2bi_file_open(const char *path, int64_t *size);
+
+/** The same, mapped for reading; munmap(*map, *bytes) ends it. One of less than `least` bytes is no file of
+ *  this kind ("safetensors"). errors: those above, F2B_ERR_FORMAT. */
+F2B_MUST_USE f2b_status f2bi_file_map(const char *path, int64_t least, const char *kind,
+                                      const uint8_t **map, int64_t *bytes);
 
 /** An XXH3-128 that is being taken, with a buffer to read files through. NULL when out of memory. */
 typedef struct f2bi_hasher f2bi_hasher;

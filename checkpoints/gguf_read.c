@@ -5,16 +5,13 @@
  */
 #include "checkpoints/gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/file_internal.h"
 #include "checkpoints/gguf_internal.h"
 
 enum { VERSION = F2BI_GGUF_VERSION, DEFAULT_ALIGNMENT = F2BI_GGUF_ALIGNMENT };
@@ -374,33 +371,11 @@ static f2b_status check_duplicates(f2b_gguf *f)
     return check_once(f, f->n_tensors, "tensor");
 }
 
-static f2b_status map_file(f2b_gguf *f)
-{
-    const int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s",
-                              f->path);
-    struct stat info;
-    f2b_status status = F2B_OK;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        status = f2b_fail(F2B_ERR_IO, "%s is not a regular file", f->path);
-    else if (info.st_size < 24)
-        status = f2b_fail(F2B_ERR_FORMAT, "%s: %lld bytes are no GGUF file; copy it again", f->path,
-                          (long long)info.st_size);
-    else {
-        void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) status = f2b_fail_errno(F2B_ERR_IO, "cannot map %s", f->path);
-        else f->map = map, f->map_bytes = info.st_size;
-    }
-    close(fd);
-    return status;
-}
-
 static f2b_status open_file(f2b_gguf *f)
 {
     uint32_t version = 0;
     int64_t tensors = 0, pairs = 0;
-    F2B_TRY(map_file(f));
+    F2B_TRY(f2bi_file_map(f->path, 24, "GGUF", &f->map, &f->map_bytes));
     if (memcmp(f->map, "GGUF", 4) != 0)
         return f2b_fail(F2B_ERR_FORMAT, "%s does not begin with GGUF", f->path);
     f->at = 4;

@@ -138,14 +138,21 @@ static void read_feature_layer(f2bi_json_reader *r, const json_t *root, const ch
     c->feature_layer = index < 0 ? states + index : index;
 }
 
+/* The tower's rows with its class token (`all`) or without (`patches`, where the file is silent). */
+static bool read_keep_cls(f2bi_json_reader *r, const json_t *root, const char *key, const char *patches,
+                          const char *all)
+{
+    const char *select = f2bi_json_string(r, root, key, patches);
+    const bool keep = strcmp(select, all) == 0;
+    if (!keep && strcmp(select, patches) != 0)
+        f2bi_json_fail(r, "%s %.60s is not known; %s and %s are", key, select, patches, all);
+    return keep;
+}
+
 static void read_llava_hf(f2bi_json_reader *r, const json_t *root, f2b_model_config *c)
 {
     read_feature_layer(r, root, "vision_feature_layer", c);
-    const char *select = f2bi_json_string(r, root, "vision_feature_select_strategy", "default");
-    c->keep_cls = strcmp(select, "full") == 0;
-    if (!c->keep_cls && strcmp(select, "default") != 0)
-        f2bi_json_fail(r, "vision_feature_select_strategy %.60s is not known; default and full are",
-                       select);
+    c->keep_cls = read_keep_cls(r, root, "vision_feature_select_strategy", "default", "full");
     const char *act = f2bi_json_string(r, root, "projector_hidden_act", "gelu");
     if (strcmp(act, "gelu") != 0)
         f2bi_json_fail(r, "projector_hidden_act %.60s is not supported; gelu is", act);
@@ -160,11 +167,7 @@ static void read_llava_haotian(f2bi_json_reader *r, const json_t *root, bool vis
                                f2b_model_config *c)
 {
     read_feature_layer(r, root, "mm_vision_select_layer", c);
-    const char *select = f2bi_json_string(r, root, "mm_vision_select_feature", "patch");
-    c->keep_cls = strcmp(select, "cls_patch") == 0;
-    if (!c->keep_cls && strcmp(select, "patch") != 0)
-        f2bi_json_fail(r, "mm_vision_select_feature %.60s is not known; patch and cls_patch are",
-                       select);
+    c->keep_cls = read_keep_cls(r, root, "mm_vision_select_feature", "patch", "cls_patch");
     const char *projector = f2bi_json_string(r, root, "mm_projector_type", "linear");
     if (strcmp(projector, "mlp2x_gelu") != 0)
         f2bi_json_fail(r, "mm_projector_type %.60s is not supported; mlp2x_gelu is", projector);

@@ -4,17 +4,15 @@
  */
 #include "checkpoints/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "autograd/core/alloc.h"
+#include "checkpoints/file_internal.h"
 #include "checkpoints/safetensors_internal.h"
 
 typedef struct entry {
@@ -33,31 +31,6 @@ struct f2b_safetensors {
     const entry **by_name;
     int64_t count;
 };
-
-static f2b_status map_file(f2b_safetensors *file)
-{
-    const int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return f2b_fail_errno(errno == ENOENT ? F2B_ERR_NOT_FOUND : F2B_ERR_IO, "cannot open %s",
-                              file->path);
-    struct stat info;
-    f2b_status status = F2B_OK;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        status = f2b_fail(F2B_ERR_IO, "%s is not a regular file", file->path);
-    else if (info.st_size < 8)
-        status = f2b_fail(F2B_ERR_FORMAT, "%s: %lld bytes are no safetensors file; copy it again",
-                          file->path, (long long)info.st_size);
-    else {
-        void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) status = f2b_fail_errno(F2B_ERR_IO, "cannot map %s", file->path);
-        else {
-            file->map = map;
-            file->map_bytes = info.st_size;
-        }
-    }
-    close(fd);
-    return status;
-}
 
 void f2b_safetensors_release(const f2b_safetensors *file, const void *data, int64_t bytes)
 {
@@ -241,7 +214,7 @@ static f2b_status place_entries(f2b_safetensors *file)
 
 static f2b_status open_file(f2b_safetensors *file)
 {
-    F2B_TRY(map_file(file));
+    F2B_TRY(f2bi_file_map(file->path, 8, "safetensors", &file->map, &file->map_bytes));
     F2B_TRY(parse_header(file));
     F2B_TRY(parse_entries(file));
     return place_entries(file);

@@ -231,7 +231,7 @@ static void test_lies(void **state)
     assert_null(f2b_gguf_open(in_temp("none.gguf")));
     assert_int_equal(f2b_last_status(), F2B_ERR_NOT_FOUND);
     assert_null(f2b_gguf_open(temp_folder));
-    assert_int_equal(f2b_last_status(), F2B_ERR_IO);
+    assert_int_equal(f2b_last_status(), F2B_ERR_FORMAT);
 }
 
 /* ---- Writing ---- */

@@ -89,20 +89,18 @@ f2b_status f2bi_cuda_copy_in(int index, void *dst, const void *host, size_t byte
     return status;
 }
 
-f2b_status f2bi_cuda_copy_out(int index, void *host, const void *src, size_t bytes)
-{
-    F2B_TRY(f2bi_cuda_select(index));
-    F2BI_CUDA_TRY(index, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost,
-                                         f2bi_cuda_stream(index)));
-    return f2bi_cuda_wait(index);
-}
-
 f2b_status f2bi_cuda_copy_later(int index, void *host, const void *src, size_t bytes)
 {
     F2B_TRY(f2bi_cuda_select(index));
     F2BI_CUDA_TRY(index, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost,
                                          f2bi_cuda_stream(index)));
     return F2B_OK;
+}
+
+f2b_status f2bi_cuda_copy_out(int index, void *host, const void *src, size_t bytes)
+{
+    F2B_TRY(f2bi_cuda_copy_later(index, host, src, bytes));
+    return f2bi_cuda_wait(index);
 }
 
 f2b_status f2bi_cuda_pin(int index, void *block, size_t bytes)
