@@ -69,6 +69,12 @@ rm -rf "$work/other"
 compress other $options --batch 7 --workers 3 --threads 3
 equal ref other 'batches of seven'
 
+# A standard stream that is closed is not a file's: progress would be written into it.
+"$bin/f2b-compress" --checkpoint "$work/run" --out "$work/closed" --images "$folder" --shard-images 16 \
+    <&- >&- 2>&-
+[ $? = 3 ] || fail 'closed streams: results that nobody gets are no failure'
+equal ref closed 'closed streams'
+
 # ---- Killed at random moments, and stopped ----
 start=$(date +%s%3N)
 compress timed $options --batch 4
