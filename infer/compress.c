@@ -144,11 +144,18 @@ static f2b_status caption_items(const f2b_infer *in, const char *const *captions
                                 int64_t max_ids, f2b_sequence *prompts, f2b_pack_item *items)
 {
     const f2b_method *method = &in->model->method;
+    const f2b_pack_options options = f2b_pass_compress_options(in->model);
+    const int64_t context = in->model->config.text.max_positions;
     for (int64_t i = 0; i < n; i++) {
         if (f2b_prompt_caption(in->tokenizer, template_of(method), method->prompt, captions[i],
                                max_ids, &prompts[i], NULL) != F2B_OK)
             return f2b_fail_context("caption %lld", (long long)i);
         items[i] = (f2b_pack_item){ .ids = prompts[i].ids, .n = prompts[i].n, .summary = true };
+        const int64_t rows = f2b_pack_item_rows(&items[i], &options);
+        if (rows > context)
+            return f2b_fail(F2B_ERR_DATA, "caption %lld takes %lld rows with its prompt, and the model was "
+                            "made for %lld (max_position_embeddings); lower max-caption-length",
+                            (long long)i, (long long)rows, (long long)context);
     }
     return F2B_OK;
 }

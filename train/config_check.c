@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/core/alloc.h"
+#include "data/prompt/prompt.h"
 #include "train/config_internal.h"
 
 /* The place of the first of the named keys that was not left at its default: the one to be
@@ -35,6 +36,10 @@ static f2b_status check_method(const f2b_config *c, const f2bi_place *places)
     if (c->summary.tokens < 1)
         return f2bi_config_fail(blame(places, "summary.tokens", "method.forward"),
                                 "summary.tokens is at least 1 unless method.forward is base");
+    if (strstr(c->summary.prompt, F2B_IMAGE_MARK) != NULL)
+        return f2bi_config_fail(blame(places, "summary.prompt", "summary.tokens"),
+                                "summary.prompt has " F2B_IMAGE_MARK " in it; the image comes before "
+                                "the prompt by itself: leave the mark out");
     if (c->summary.tokens >= c->data.max_length)
         return f2bi_config_fail(
             blame(places, "data.max_length", "summary.tokens"),

@@ -106,7 +106,7 @@ const f2bi_field f2bi_fields[] = {
       .unit = "tokens",
       .help =
           "Most rows of a conversation in the generation pass, image rows included; the rest is "
-          "cut." },
+          "cut. Where the model was made for fewer (`max_position_embeddings`), it is cut there." },
     { "data.max_caption_length", F2BI_INTEGER, AT(data.max_caption_length), "77", .min = 1,
       .max = 65536, .unit = "tokens",
       .help = "A caption is cut to its first tokens; the prompt around it is not counted." },

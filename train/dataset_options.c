@@ -53,8 +53,12 @@ static f2b_status fill(const f2b_config *c, const f2b_model_config *model, f2b_d
     o->form = c->summary.template_ == F2B_SUMMARY_PLAIN ? F2B_TEMPLATE_PLAIN
                                                         : F2B_TEMPLATE_VICUNA_V1;
     o->prompt = c->summary.prompt;
+    const bool double_ = c->method.forward == F2B_FORWARD_DOUBLE;
+    const int64_t context = model->text.max_positions, length = c->data.max_length;
     o->limits = (f2b_prompt_limits){ base ? f2b_image_tokens(model) : c->summary.tokens,
-                                     c->data.max_length };
+                                     length < context ? length : context };
+    o->compress = (f2b_compress_rows){ double_ ? f2b_image_tokens(model) : c->summary.tokens,
+                                       double_ ? c->summary.tokens : 0, context };
     o->max_caption_length = c->data.max_caption_length;
     o->aspect = c->model.image_aspect_ratio == F2B_ASPECT_CROP ? F2B_IMAGE_CROP : F2B_IMAGE_PAD;
     o->conversation_batch = c->sampler.conversation_batch;

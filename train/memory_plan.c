@@ -147,7 +147,7 @@ static int64_t rows_at_most(const planner *p, const f2b_batch *batch, const f2b_
         if (rows > longest) longest = rows;
     }
     longest += 2 * (f2b_image_tokens(&p->model->config) + c->summary.tokens);
-    if (batch->kind != F2B_BATCH_CAPTION) longest += c->data.max_length;
+    if (batch->kind != F2B_BATCH_CAPTION) longest += f2b_dataset_settings(p->dataset)->limits.max_length;
     if (batch->kind != F2B_BATCH_CONVERSATION) longest += c->data.max_caption_length;
     const int64_t room = c->train.micro_batch_tokens > longest ? c->train.micro_batch_tokens : longest;
     const int64_t all = batch->n * longest < room ? batch->n * longest : room;

@@ -222,6 +222,18 @@ static f2b_status make_sampler(f2b_dataset *d)
     return status;
 }
 
+/* Pass 1 of an image is as long for all of them, and never cut. */
+static f2b_status make_image_prompt(f2b_dataset *d)
+{
+    const f2b_dataset_options *o = &d->options;
+    F2B_TRY(f2b_prompt_image(d->tokenizer, o->form, d->prompt, &d->image_prompt));
+    const int64_t rows = d->image_prompt.n - 1 + o->compress.image + o->compress.summary;
+    if (o->base || o->compress.context == 0 || rows <= o->compress.context) return F2B_OK;
+    return f2b_fail(F2B_ERR_CONFIG, "an image with summary.prompt and summary.tokens takes %lld rows, and "
+                    "the model was made for %lld (max_position_embeddings); take fewer tokens or a "
+                    "shorter prompt", (long long)rows, (long long)o->compress.context);
+}
+
 static f2b_status open_dataset(f2b_dataset *d)
 {
     const f2b_dataset_options *o = &d->options;
@@ -230,7 +242,7 @@ static f2b_status open_dataset(f2b_dataset *d)
     if (d->faults == NULL || d->prompt == NULL) return F2B_ERR_MEMORY;
     d->tokenizer = f2b_tokenizer_open(o->tokenizer);
     if (d->tokenizer == NULL) return f2b_last_status();
-    F2B_TRY(f2b_prompt_image(d->tokenizer, o->form, d->prompt, &d->image_prompt));
+    F2B_TRY(make_image_prompt(d));
     F2B_TRY(open_sources(d));
     F2B_TRY(index_joins(d));
     F2B_TRY(form_pools(d));

@@ -30,6 +30,12 @@ typedef enum f2b_data_loss {
     F2B_DATA_BOTH_LOSSES, F2B_DATA_AUTOREGRESSIVE, F2B_DATA_CONTRASTIVE
 } f2b_data_loss;
 
+/** Rows of pass 1: of an image, and behind each prompt; and how many the model was made for (its
+ *  max_position_embeddings), 0 where that is not known. */
+typedef struct f2b_compress_rows {
+    int64_t image, summary, context;
+} f2b_compress_rows;
+
 typedef struct f2b_dataset_options {
     f2b_data_list conversations, captions, conversation_captions;
     const char *tokenizer;          /* model folder with tokenizer.model, or that file */
@@ -39,6 +45,7 @@ typedef struct f2b_dataset_options {
     const char *prompt;             /* summary.prompt */
     f2b_prompt_limits limits;       /* image rows of pass 2 (K, or all in `base`), max_length */
     int64_t max_caption_length;
+    f2b_compress_rows compress;     /* pass 1 */
     f2b_image_settings image;       /* side and background; see f2b_image_settings_load */
     f2b_image_aspect aspect;
     int64_t conversation_batch, contrastive_batch;
@@ -54,7 +61,8 @@ typedef struct f2b_dataset f2b_dataset;
 /**
  * Open everything that the losses use: with `autoregressive` or `base` no captions are opened.
  * The options are copied.
- * errors  those of tokenizer and sources; F2B_ERR_CONFIG: nothing to train on for a loss (named).
+ * errors  those of tokenizer and sources; F2B_ERR_CONFIG: nothing to train on for a loss (named), or an
+ *         image and its prompt are more than the model was made for.
  */
 f2b_dataset *f2b_dataset_open(const f2b_dataset_options *options);
 void f2b_dataset_free(f2b_dataset *dataset);

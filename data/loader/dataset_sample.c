@@ -53,7 +53,11 @@ static f2b_status add_caption(const f2b_dataset *d, f2b_record *record, f2b_samp
     const f2b_status status = f2b_prompt_caption(d->tokenizer, d->options.form, d->prompt,
                                                  record->caption, d->options.max_caption_length,
                                                  &sample->caption_prompt, &fault);
-    return take_fault(status, fault, record);
+    F2B_TRY(take_fault(status, fault, record));
+    const f2b_compress_rows *c = &d->options.compress;
+    if (c->context > 0 && sample->caption_prompt.n + c->summary > c->context)
+        F2B_TRY(take_fault(F2B_ERR_DATA, F2B_PROMPT_LONG_CAPTION, record));
+    return F2B_OK;
 }
 
 static f2b_status add_image_prompt(const f2b_dataset *d, f2b_sample *sample)

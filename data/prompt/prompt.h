@@ -40,7 +40,9 @@
       "`<unk>` stands in a message")                                                               \
     X(F2B_PROMPT_IMAGE_CUT, "image_beyond_max_length", "the image does not fit within max_length") \
     X(F2B_PROMPT_NO_LABEL, "no_labelled_token", "no labelled token is left within max_length")     \
-    X(F2B_PROMPT_EMPTY_CAPTION, "empty_caption", "the caption is empty")
+    X(F2B_PROMPT_EMPTY_CAPTION, "empty_caption", "the caption is empty")                           \
+    X(F2B_PROMPT_LONG_CAPTION, "caption_beyond_context",                                           \
+      "with its prompt the caption is longer than the model's context; lower max_caption_length")
 
 typedef enum f2b_prompt_fault {
 #define F2B_X(fault, name, text) fault,

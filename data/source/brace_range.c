@@ -28,8 +28,7 @@ static f2b_status find_range(const char *pattern, range *r)
     int n, m;
     if (close == NULL || !number(open + 1, &r->first, &n) || strncmp(open + 1 + n, "..", 2) != 0 ||
         !number(open + 3 + n, &r->last, &m) || open + 3 + n + m != close || r->last < r->first)
-        return f2b_fail(F2B_ERR_CONFIG, "%s: a range is written {00000..00331}, with the smaller "
-                        "number first", pattern);
+        return f2b_fail(F2B_ERR_CONFIG, "a range is written {00000..00331}, with the smaller number first");
     r->digits = n;
     r->begin = (size_t)(open - pattern);
     r->end = (size_t)(close + 1 - pattern);
@@ -40,8 +39,7 @@ static f2b_status find_range(const char *pattern, range *r)
 static f2b_status expand(const char *pattern, char **paths, int64_t *n)
 {
     if (strpbrk(pattern, "{}") == NULL) {
-        if (*n == MAX_PATHS)
-            return f2b_fail(F2B_ERR_CONFIG, "%s: names more than %d files", pattern, MAX_PATHS);
+        if (*n == MAX_PATHS) return f2b_fail(F2B_ERR_CONFIG, "names more than %d files", MAX_PATHS);
         paths[*n] = f2b_strdup(pattern, F2B_TAG_DATA);
         return paths[*n] != NULL ? ++*n, F2B_OK : F2B_ERR_MEMORY;
     }
@@ -68,7 +66,7 @@ f2b_status f2bi_expand(const char *pattern, char ***paths, int64_t *n)
                                       : NULL;
     if (fitting == NULL) {
         f2bi_paths_free(all, found);
-        return status != F2B_OK ? status : F2B_ERR_MEMORY;
+        return status != F2B_OK ? f2b_fail_context("%s", pattern) : F2B_ERR_MEMORY;
     }
     *paths = fitting;
     *n = found;

@@ -33,6 +33,11 @@ expect 2 'wrong.yaml:5: unknown key lora.alhpa; did you mean lora.alpha?' 'unkno
 message 'unknown key'
 refused 2 'train.stesp' 'unknown key in an override' train.stesp=3
 refused 2 'fp8 needs a CUDA device from sm_89' 'fp8 on the processor' train.precision=fp8 model.weights=bf16
+refused 2 'summary.prompt has <image> in it' 'an image mark in the prompt' summary.prompt='"What is <image>?"'
+refused 2 'takes 2024 rows, and the model was made for 1024' 'more summary tokens than context' \
+    summary.tokens=2000
+refused 2 '{0..1000000}.tar: names more than 1000000 files' 'a range of too many shards' \
+    data.captions='[{path: "{0..1000000}.tar"}]'
 refused 3 "$work/model-none" 'missing model folder' model.path="$work/model-none"
 mv "$work/model/tokenizer.model" "$work/tokenizer.model"
 refused 3 tokenizer.model 'missing model file'
@@ -84,6 +89,19 @@ cp "$work/images/t000000.png" "$work/images/none.png"
 train "$bad" train.epochs=2 data.max_bad_fraction=0.1
 expect 0 'resumed from' 'mended records are used on resume'
 [ "$(cut -f 2 "$run/bad_records.tsv" | sort | paste -sd ' ')" = '2 3' ] || fail 'mended records stay listed'
+rm -rf "$run"
+
+# More text than the model was made for: conversations are cut there, a caption is named.
+words=$(printf 'a red circle %.0s' {1..600})
+echo "[{\"id\": \"0\", \"conversations\": [${ask/<image>\\n/}, {\"from\": \"gpt\", \"value\": \"$words\"}]}]" \
+    >"$work/long.json"
+long="data.conversations=[{path: $work/train.json, images: $work/images}, {path: $work/long.json}]"
+train "$long" data.conversation_captions=[] train.epochs=2
+expect 0 'done: ' 'a conversation beyond the context'
+rm -rf "$run"
+printf '%s\tt000000.png\na blue square\tt000001.png\n' "$words" >"$work/long.tsv"
+refused 3 'caption_beyond_context 1' 'a caption beyond the context' data.max_caption_length=5000 \
+    data.captions="[{path: $work/long.tsv, images: $work/images}]" sampler.contrastive_batch=2
 rm -rf "$run"
 
 # ---- The run folder ----

@@ -283,6 +283,14 @@ static void test_retrieval(void **state)
     }
     f2b_source_free(source);
 
+    /* a caption that the model has no room for */
+    static char words[20000];
+    const char *const far_too_long = words;
+    f2b_compressed none;
+    memset(words, '.', sizeof words - 1);
+    assert_int_equal(f2b_compress_captions(&in, &far_too_long, 1, 65536, &none), F2B_ERR_DATA);
+    assert_non_null(strstr(f2b_last_error(), "caption 0 takes"));
+
     /* the same by hand, one at a time */
     float e[3 * 512], t[4 * 512];
     int64_t d = 0, image_of[4];
