@@ -32,6 +32,7 @@ typedef struct run {
     const char *base;           /* fingerprint */
     f2b_run_position at;
     int64_t saved;              /* step of the newest checkpoint, which may still be written; -1: none */
+    bool save_failed;
 } run;
 
 static double now(void)
@@ -177,10 +178,17 @@ static f2b_status close_run(run *r, f2b_status status)
 /* ---- Stepping ---- */
 
 /* The state as it is now, if it is not saved yet: on disk when this returns. */
+/* Of a save: whether one failed is remembered, so that none is tried after it. */
+static f2b_status saving(run *r, f2b_status status)
+{
+    r->save_failed = r->save_failed || status != F2B_OK;
+    return status;
+}
+
 static f2b_status save(run *r)
 {
-    if (r->saved == r->at.step) return f2b_saver_wait(r->saver);
-    F2B_TRY(f2b_saver_save(r->saver, &r->at, false));
+    if (r->saved == r->at.step) return saving(r, f2b_saver_wait(r->saver));
+    F2B_TRY(saving(r, f2b_saver_save(r->saver, &r->at, false)));
     r->saved = r->at.step;
     return F2B_OK;
 }
@@ -189,7 +197,7 @@ static f2b_status save(run *r)
 static f2b_status save_on_the_way(run *r)
 {
     if (!r->session->memory.saves_beside) return save(r);
-    F2B_TRY(f2b_saver_save(r->saver, &r->at, true));
+    F2B_TRY(saving(r, f2b_saver_save(r->saver, &r->at, true)));
     r->saved = r->at.step;
     return F2B_OK;
 }
@@ -304,7 +312,7 @@ static f2b_status one_step(run *r)
                         "(run.log_sample_ids)",
                         MOST_SKIPPED_IN_A_ROW, (long long)r->at.step);
     }
-    F2B_TRY(f2b_saver_check(r->saver));
+    F2B_TRY(saving(r, f2b_saver_check(r->saver)));
     F2B_TRY(evaluate(r));
     const bool due = c->run.save_every > 0 && r->at.step % c->run.save_every == 0;
     return due && r->at.step < r->session->steps ? save_on_the_way(r) : F2B_OK;
@@ -317,10 +325,12 @@ static f2b_status stopped(run *r)
                     (long long)r->at.step, r->session->config->run.dir);
 }
 
-/* Unusable data and want of memory show between two updates: what was trained is not lost. */
+/* Unusable data, files that fail and want of memory show between two updates: what was trained is not lost. */
 static f2b_status failed(run *r, f2b_status status)
 {
-    if (status != F2B_ERR_DATA && status != F2B_ERR_MEMORY) return status;
+    const bool between = status == F2B_ERR_DATA || status == F2B_ERR_IO || status == F2B_ERR_FORMAT ||
+                         status == F2B_ERR_NOT_FOUND || status == F2B_ERR_MEMORY;
+    if (!between || r->save_failed) return status;
     f2b_error first;
     f2b_error_take(&first);
     if (r->at.step > 0 && save(r) != F2B_OK) note(r, "%s", f2b_last_error());

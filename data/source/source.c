@@ -178,7 +178,7 @@ static f2b_status open_source(f2b_source *s, const f2b_source_options *o)
     }
     s->n = s->format->count(s);
     if (s->n == 0)
-        return f2b_fail(F2B_ERR_FORMAT, "%s: %s has no %s", s->name, o->path,
+        return f2b_fail(F2B_ERR_FORMAT, "%s has no %s", o->path,
                         s->format == &f2bi_format_folder ? "images" : "records");
     return F2B_OK;
 }

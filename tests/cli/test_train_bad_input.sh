@@ -38,6 +38,9 @@ refused 2 'takes 2024 rows, and the model was made for 1024' 'more summary token
     summary.tokens=2000
 refused 2 '{0..1000000}.tar: names more than 1000000 files' 'a range of too many shards' \
     data.captions='[{path: "{0..1000000}.tar"}]'
+: >"$work/empty.tsv"
+refused 3 "f2b-train: data.captions[0]: $work/empty.tsv has no records" 'a source without records' \
+    data.captions="[{path: $work/empty.tsv, images: $work/images}]"
 refused 3 "$work/model-none" 'missing model folder' model.path="$work/model-none"
 mv "$work/model/tokenizer.model" "$work/tokenizer.model"
 refused 3 tokenizer.model 'missing model file'
@@ -132,6 +135,26 @@ refused 2 'train.learning_rate was 0.01, is now 0.5' 'another setting' train.lea
 rm -rf "$run"
 touch "$work/file"
 refused 3 "$work/file" 'a run folder below a file' run.dir="$work/file/run"
+
+# What a file does in the middle of a run costs no step: a source that changes, a log beyond the limit of
+# the process.
+cp "$work/train.json" "$work/whole.json"
+"$bin/f2b-train" --config "$work/run.yaml" train.steps=100000 run.save_every=0 >"$work/out" 2>"$work/err" &
+pid=$!
+for ((i = 0; i < 600; i++)); do [ -s "$run/metrics.jsonl" ] && break; sleep 0.1; done
+truncate -s 100 "$work/train.json"
+wait $pid
+code=$?
+expect 3 'became shorter while in use' 'a source that is cut off while the run reads it'
+last=$(sed -n '$s/^{"step": \([0-9]*\),.*/\1/p' "$run/metrics.jsonl")
+expect 3 "saved checkpoint step-$(printf %08d "$last")" 'its steps are saved'
+mv "$work/whole.json" "$work/train.json"
+rm -rf "$run"
+(ulimit -f 120; exec "$bin/f2b-train" --config "$work/run.yaml" train.steps=100000 run.save_every=0 lora.r=1 \
+    run.log_sample_ids=true) >"$work/out" 2>/dev/null
+[ $? = 3 ] || fail 'a file beyond the limit: no error of its own'
+[ -s "$run/latest" ] || fail 'a file beyond the limit: its steps are lost'
+rm -rf "$run"
 
 # ---- Disks, as root ----
 mkdir "$work/small"
