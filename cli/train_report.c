@@ -113,6 +113,30 @@ static bool ratio_warning(const f2b_session *s, char *text, size_t size)
     return true;
 }
 
+/* A batch of more samples than there are has some twice, and the contrastive loss tells them apart. */
+static bool batch_warning(const f2b_session *s, char *text, size_t size)
+{
+    const bool contrasts = s->config->method.loss != F2B_LOSS_AUTOREGRESSIVE;
+    const struct {
+        f2b_batch_kind kind;
+        int64_t batch;
+        const char *name, *key;
+    } kinds[] = {
+        { F2B_BATCH_CAPTION, s->config->sampler.contrastive_batch, "captions", "sampler.contrastive_batch" },
+        { F2B_BATCH_BOTH, s->config->sampler.conversation_batch, "conversations with a caption",
+          "sampler.conversation_batch" },
+    };
+    for (size_t i = 0; contrasts && i < sizeof kinds / sizeof *kinds; i++) {
+        const int64_t there = f2b_dataset_pool(s->dataset, kinds[i].kind);
+        if (f2b_sampler_share(f2b_dataset_sampler(s->dataset), kinds[i].kind) == 0 || there >= kinds[i].batch)
+            continue;
+        snprintf(text, size, "warning: %s is %lld, and there are %lld %s: the same ones would be each other's "
+                 "negatives; lower it", kinds[i].key, (long long)kinds[i].batch, (long long)there, kinds[i].name);
+        return true;
+    }
+    return false;
+}
+
 void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
 {
     const f2b_text_config *t = &s->model->config.text;
@@ -133,6 +157,7 @@ void f2b_train_opening(f2b_progress *progress, const f2b_session *s)
                       (long long)s->memory.checkpoint_layers);
     if (f2b_train_memory_warning(s, text, sizeof text)) f2b_progress_note(progress, "%s", text);
     if (ratio_warning(s, text, sizeof text)) f2b_progress_note(progress, "%s", text);
+    if (batch_warning(s, text, sizeof text)) f2b_progress_note(progress, "%s", text);
 }
 
 void f2b_train_summary(const f2b_train_view *view, const f2b_session *s, f2b_status status)
@@ -195,6 +220,7 @@ static void print_data(const f2b_session *s)
     printf("#   steps: %lld\n", (long long)s->steps);
     char warning[512];
     if (ratio_warning(s, warning, sizeof warning)) printf("#   %s\n", warning);
+    if (batch_warning(s, warning, sizeof warning)) printf("#   %s\n", warning);
 }
 
 static void print_sequence(const char *name, const f2b_sequence *q, const f2b_tokenizer *tokenizer)

@@ -22,6 +22,12 @@ has out '^#   warning: sampler.ratio is 0.1, the data give' 'a ratio that cannot
 train --check data.captions=[] sampler.ratio=9
 has out '^#   warning: sampler.ratio is 9, .*: give data.captions$' 'a ratio that cannot be met'
 
+train --check sampler.contrastive_batch=17 sampler.conversation_batch=26
+has out '^#   warning: sampler.contrastive_batch is 17, and there are 16 captions' 'a batch of more than there is'
+grep -q 'sampler.conversation_batch is' "$work/out" && fail 'a warning of a batch that the data fill'
+train --check sampler.conversation_batch=27
+has out '^#   warning: sampler.conversation_batch is 27, and there are 26 conv' 'a batch of more than there is'
+
 # A run: every file, in its form.
 train train.epochs=1.5 run.log_sample_ids=true run.eval_every=5
 expect 0 'done: ' 'a run'
