@@ -36,7 +36,7 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
 #define Q(rows, width) { F2B_CHECK_ACTIVATION, 2, { rows, width }, -2, 2, NULL, false }
 #define I32(...) (const int32_t[]){ __VA_ARGS__ }
 
-static int32_t causal_290[290], causal_130[130], full_9[9], causal_36[36];
+static int32_t causal_290[290], causal_130[130], full_9[9], causal_36[36], falling_70[70];
 
 static const setup one = { 2, 1, I32(0, 1), I32(0), I32(1), I32(1) };
 static const setup packed = { 3, 3, I32(0, 4, 5, 9), I32(0, 4, 5), I32(4, 1, 4),
@@ -49,6 +49,10 @@ static const setup wide = { 40, 2, I32(0, 33, 36), I32(0, 33), I32(33, 3), causa
 static const setup long_one = { 64, 2, I32(0, 275, 290), I32(0, 275), I32(275, 15), causal_290 };
 /* Queries are the last rows only; keys lie in slots of 8 of which 6 and 3 are filled. */
 static const setup cached = { 5, 2, I32(0, 2, 3), I32(0, 8), I32(6, 3), I32(5, 6, 3) };
+/* The keys are all in a sequence, those of the second are asked for by nobody. */
+static const setup unasked = { 4, 2, I32(0, 3, 3), I32(0, 3), I32(3, 4), I32(1, 2, 3) };
+/* The first rows of a block see most. */
+static const setup falling = { 6, 1, I32(0, 70), I32(0), I32(150), falling_70 };
 
 static const f2b_check_case cases[] = {
     { "one element", build, &one, 3, { Q(1, 2), Q(1, 2), Q(1, 2) }, 0, 0, 0 },
@@ -61,6 +65,8 @@ static const f2b_check_case cases[] = {
     { "heads of 64, long and short", build, &long_one, 3, { Q(290, 64), Q(290, 64), Q(290, 64) },
       0, 0, 3e-2 },
     { "last rows over a cache", build, &cached, 3, { Q(3, 10), Q(16, 10), Q(16, 10) }, 0, 0, 0 },
+    { "keys that no row asks for", build, &unasked, 3, { Q(3, 8), Q(7, 8), Q(7, 8) }, 0, 0, 0 },
+    { "rows that see fewer and fewer keys", build, &falling, 3, { Q(70, 6), Q(150, 6), Q(150, 6) }, 0, 0, 3e-2 },
 };
 
 /* ---- Heads for tensor cores: more than a tile of rows and of keys, and their odd ends ---- */
@@ -108,6 +114,7 @@ static void all_cases(void **state)
     for (int i = 0; i < 290; i++) causal_290[i] = i < 275 ? i + 1 : i - 274;
     for (int i = 0; i < 9; i++) full_9[i] = 9;
     for (int i = 0; i < 36; i++) causal_36[i] = i < 33 ? i + 1 : i - 32;
+    for (int i = 0; i < 70; i++) falling_70[i] = 150 - 2 * i;
     f2b_check_ops(cases, sizeof cases / sizeof *cases);
 }
 

@@ -10,23 +10,26 @@ f2b_kernel KERNEL(f2bi_attention_backward);
 #endif
 
 enum { BQ = 64, BK = 128, BK_IN_REGISTERS = 112 };  /* query rows of a block, and keys */
+enum { PANEL = 32, PANELS = BQ / PANEL };           /* query rows that products take together */
 
 /*
  * With P the softmax and S its argument:  dV = P^T dO,  dP = dO V^T,
  * dS = P * (dP - rowsum(dO * O)),  dQ = scale * dS K,  dK = scale * dS^T Q
  * (scale comes last).
  * A block is BQ query rows by up to BK keys; its scores are held transposed ([keys, query rows]): P^T and
- * dS^T are then left operands as they lie, and dQ is summed as its transpose, K^T dS^T. */
+ * dS^T are then left operands as they lie, and dQ is summed as its transpose, K^T dS^T. Where a block ends
+ * differs from panel to panel of query rows: what none of a panel sees is not multiplied. */
 typedef struct backward_out {
     const T *o, *d_o;
     const real *lse;
     T *dq, *dk, *dv;            /* NULL where not wanted */
-    bool fresh_q;
+    bool fresh_q, fresh_k, fresh_v;
 } backward_out;
 
 /* What the query rows of a block bring: packed for both sides, and two numbers a row. */
 typedef struct query_block {
-    int64_t rows, wide, n;      /* query rows, to the end of a vector; keys that any of them sees */
+    int64_t rows, wide;         /* query rows, to the end of a vector */
+    int64_t n, seen[PANELS];    /* keys that any of them sees, that any of a panel sees */
     T *q_col, *do_col, *q_row, *do_row;
     real *delta, *lse;          /* [wide], 0 behind the rows, like */
     int32_t *limit;
@@ -51,21 +54,54 @@ static int64_t backward_space(const view *w)
            + (2 * L * D + 2 * BK * BQ + 2 * D * BQ + 3 * BQ) * (int64_t)sizeof(real) + 19 * 64;
 }
 
+/* Elements from panel to panel of an operand packed with k rows. */
+static inline int64_t panel_of(int64_t k) { return PACKED(k, PANEL); }
+
+/* C [keys, D] += P^T or dS^T times rows packed along k: the keys that the first panel sees by all query rows,
+ * the others by those behind it. */
+static void add_to_keys(const query_block *b, const T *p, const T *packed, int64_t first, int64_t keys, real *c,
+                        int64_t D)
+{
+    const int64_t ld = b->wide, k = steps_of(ld, b->rows);
+    BLOCK(first, D, k, 1, p, ld, packed, b->rows, 1, c, D);
+    if (k > PANEL)
+        BLOCK(keys - first, D, k - PANEL, 1, p + first * ld + PANEL, ld, packed + PACKED(PANEL, 1), b->rows, 1,
+              c + first * D, D);
+}
+
 static void backward_block(const view *w, const backward_out *out, const query_block *b, key_side *x,
                            int64_t j0)
 {
-    const int64_t D = w->D, rows = b->rows, ld = b->wide;
-    const int64_t keys = b->n - j0 < x->block ? b->n - j0 : x->block, steps = steps_of(ld, rows);
-    BLOCK(keys, ld, D, 1, x->k + j0 * x->ldk, x->ldk, b->q_col, D, 0, x->s, ld);
-    BLOCK(keys, ld, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col, D, 0, x->dp, ld);
+    const int64_t D = w->D, ld = b->wide;
+    const int64_t keys = b->n - j0 < x->block ? b->n - j0 : x->block;
+    int64_t seen[PANELS];               /* of the block's keys */
+    for (int64_t p = 0, i = 0; i < ld; p++, i += PANEL) {
+        const int64_t cols = ld - i < PANEL ? ld - i : PANEL, behind = p * panel_of(D);
+        seen[p] = b->seen[p] < j0 ? 0 : b->seen[p] - j0 < keys ? b->seen[p] - j0 : keys;
+        BLOCK(seen[p], cols, D, 1, x->k + j0 * x->ldk, x->ldk, b->q_col + behind, D, 0, x->s + i, ld);
+        BLOCK(seen[p], cols, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col + behind, D, 0, x->dp + i, ld);
+    }
     const f2bi_softmax_block softmax = { j0, keys, ld, w->scale, x->s, x->dp, b->lse, b->delta, b->limit,
                                          x->pt, x->ds };
     KERNEL(f2bi_softmax_backward)(&softmax);
-    if (out->dv) BLOCK(keys, D, steps, 1, x->pt, ld, b->do_row, rows, 1, x->dv + j0 * D, D);
-    if (out->dk) BLOCK(keys, D, steps, 1, x->ds, ld, b->q_row, rows, 1, x->dk + j0 * D, D);
+    if (out->dv) add_to_keys(b, x->pt, b->do_row, seen[0], keys, x->dv + j0 * D, D);
+    if (out->dk) add_to_keys(b, x->ds, b->q_row, seen[0], keys, x->dk + j0 * D, D);
     if (out->dq == NULL) return;
     pack_rows(x->ds_packed, x->ds, ld, keys, ld);
-    BLOCK(D, ld, keys, 1, x->k_turned + j0, x->ldt, x->ds_packed, keys, j0 > 0, x->dqt, ld);
+    for (int64_t p = 0, i = 0; i < ld; p++, i += PANEL)
+        BLOCK(D, ld - i < PANEL ? ld - i : PANEL, seen[p], 1, x->k_turned + j0, x->ldt,
+              x->ds_packed + p * panel_of(keys), keys, j0 > 0, x->dqt + i, ld);
+}
+
+/* An even number of keys, so that pairs of k_turned end with the block or the sequence. */
+static void count_seen(const view *w, query_block *b, int64_t t, int64_t L)
+{
+    b->n = 0;
+    for (int64_t p = 0, i = 0; i < b->rows; p++, i += PANEL) {
+        const int64_t most = even(most_visible(w, t + i, b->rows - i < PANEL ? b->rows - i : PANEL));
+        b->seen[p] = most < L ? most : L;
+        if (b->seen[p] > b->n) b->n = b->seen[p];
+    }
 }
 
 static void read_queries(const view *w, const backward_out *out, query_block *b, int64_t h, int64_t t)
@@ -87,26 +123,20 @@ static void read_queries(const view *w, const backward_out *out, query_block *b,
     for (int64_t i = b->rows; i < b->wide; i++) b->delta[i] = b->lse[i] = 0, b->limit[i] = 0;
 }
 
-static void add_rows(T *dst, int64_t width, const real *src, int64_t rows, int64_t D, real factor, bool fresh)
-{
-    for (int64_t i = 0; i < rows; i++)
-        KERNEL(f2bi_scaled_row)(dst + i * width, src + i * D, D, factor, !fresh);
-}
-
 static void add_queries(const view *w, const backward_out *out, key_side *x, const query_block *b,
                         int64_t h, int64_t t)
 {
     const int64_t D = w->D;
-    T *dq = out->dq + t * w->q_width + h * D;
     TURN(x->dq, D, x->dqt, b->wide, D, b->rows);
-    add_rows(dq, w->q_width, x->dq, b->rows, D, w->scale, out->fresh_q);
+    KERNEL(f2bi_scaled_rows)(out->dq + t * w->q_width + h * D, w->q_width, x->dq, b->rows, D, &w->scale, 0,
+                             !out->fresh_q);
 }
 
 static void backward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const backward_out *out = context;
     const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
-    if (w->q_start[s] == w->q_start[s + 1]) return;
+    if (w->q_start[s] == w->q_start[s + 1] && !out->fresh_k && !out->fresh_v) return;
     TAKE(T, k_space, L * even(D)); TAKE(T, v_space, L * even(D)); TAKE(T, k_turned, D * even(L));
     TAKE(T, pt, BK * BQ); TAKE(T, ds, BK * BQ); TAKE(T, ds_packed, PACKED(BK, BQ));
     TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
@@ -129,15 +159,26 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
             query_block b = { .rows = rows, .wide = padded(rows), .q_col = q_col, .q_row = q_row,
                               .do_col = do_col, .do_row = do_row, .delta = delta, .lse = lse,
                               .limit = limit };
-            /* An even number of keys, so that pairs of k_turned end with the block or the sequence. */
-            b.n = even(most_visible(w, t, rows)) < L ? even(most_visible(w, t, rows)) : L;
+            count_seen(w, &b, t, L);
             read_queries(w, out, &b, h, t);
             for (int64_t j0 = 0; j0 < b.n; j0 += x.block) backward_block(w, out, &b, &x, j0);
             if (out->dq) add_queries(w, out, &x, &b, h, t);
         }
     }
-    if (out->dk) add_rows(out->dk + first, w->k_width, dk, L, D, w->scale, false);
-    if (out->dv) add_rows(out->dv + first, w->k_width, dv, L, D, 1, false);
+    const real one = 1;
+    if (out->dk) KERNEL(f2bi_scaled_rows)(out->dk + first, w->k_width, dk, L, D, &w->scale, 0, !out->fresh_k);
+    if (out->dv) KERNEL(f2bi_scaled_rows)(out->dv + first, w->k_width, dv, L, D, &one, 0, !out->fresh_v);
+}
+
+/* Sequences follow each other, from the first row of k to the last. */
+static bool keys_are_whole(const view *w, int64_t rows)
+{
+    int64_t next = 0;
+    for (int64_t s = 0; s < w->n; s++) {
+        if (w->k_start[s] != next) return false;
+        next += w->k_count[s];
+    }
+    return next == rows;
 }
 
 int64_t KERNEL(f2bi_attention_backward_space)(const f2b_node *n)
@@ -151,8 +192,9 @@ f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
     const view w = view_of(n);
     backward_out out = { .o = n->out[0]->data, .d_o = n->out[0]->grad, .lse = n->saved[0] };
     out.dq = f2b_node_grad(n, ATT_Q, &out.fresh_q);
-    out.dk = f2b_node_grad(n, ATT_K, NULL);     /* rows outside all sequences get zero */
-    out.dv = f2b_node_grad(n, ATT_V, NULL);
+    const bool all = keys_are_whole(&w, n->in[ATT_K]->shape[0]);    /* other rows get zero */
+    out.dk = f2b_node_grad(n, ATT_K, all ? &out.fresh_k : NULL);
+    out.dv = f2b_node_grad(n, ATT_V, all ? &out.fresh_v : NULL);
     n->flops = 2.5 * attention_flops(n);
     return run_tasks(&w, backward_space(&w), backward_task, &out);
 }

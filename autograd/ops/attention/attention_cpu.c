@@ -5,7 +5,9 @@
 
 f2b_kernel KERNEL(f2bi_attention_forward);
 
-enum { BQ = 64, BQ_IN_REGISTERS = 56 };     /* query rows of a block */
+/* Query rows of a block: in registers as many as a kernel takes, so that few see fewer keys than the last. */
+enum { IN_TILES = 64, IN_REGISTERS = 14 };
+static inline int64_t block_rows(void) { return in_tiles() ? IN_TILES : IN_REGISTERS; }
 
 typedef struct forward_out {
     T *o;
@@ -14,7 +16,7 @@ typedef struct forward_out {
 
 static int64_t forward_space(const view *w)
 {
-    const int64_t L = w->longest, D = w->D;
+    const int64_t L = w->longest, D = w->D, BQ = block_rows();
     return (PACKED(D, padded(L)) + PACKED(L, D) + BQ * (padded(L) + even(D))) * (int64_t)sizeof(T)
            + BQ * (padded(L) + D) * (int64_t)sizeof(real) + 6 * 64;
 }
@@ -22,20 +24,20 @@ static int64_t forward_space(const view *w)
 static void forward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const forward_out *out = context;
-    const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
+    const int64_t D = w->D, L = w->k_count[s], BQ = block_rows();
+    const int64_t first = w->k_start[s] * w->k_width + g * D;
     TAKE(T, keys, PACKED(D, padded(L))); TAKE(T, values, PACKED(L, D));
     TAKE(T, p, BQ * padded(L)); TAKE(T, q_space, BQ * even(D));
     TAKE(real, scores, BQ * padded(L)); TAKE(real, o, BQ * D);
-    const int64_t block = in_tiles() ? BQ : BQ_IN_REGISTERS;
     if (w->q_start[s] == w->q_start[s + 1]) return;
     pack_columns(keys, w->k + first, w->k_width, L, D);
     pack_rows(values, w->v + first, w->k_width, L, D);
 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
-        for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += block) {
-            const int64_t left = w->q_start[s + 1] - t, rows = left < block ? left : block;
+        for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
+            const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
             const int64_t wide = padded(most_visible(w, t, rows));
-            real inverse[BQ];
+            real inverse[IN_TILES];
             int64_t ldq;
             const T *q = left_rows(w->q + t * w->q_width + h * D, w->q_width, rows, D, q_space, &ldq);
             BLOCK(rows, wide, D, 1, q, ldq, keys, D, 0, scores, wide);
@@ -45,9 +47,7 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
                 if (out->lse) out->lse[h * w->Tq + t + i] = lse;
             }
             BLOCK(rows, D, steps_of(wide, L), 1, p, wide, values, L, 0, o, D);
-            for (int64_t i = 0; i < rows; i++)
-                KERNEL(f2bi_scaled_row)(out->o + (t + i) * w->q_width + h * D, o + i * D, D, inverse[i],
-                                        false);
+            KERNEL(f2bi_scaled_rows)(out->o + t * w->q_width + h * D, w->q_width, o, rows, D, inverse, 1, false);
         }
     }
 }

@@ -27,7 +27,8 @@ typedef struct f2bi_softmax_block {
 
 void KERNEL(f2bi_softmax_backward)(const f2bi_softmax_block *b);
 
-/* y[c] = factor * x[c] for c < n, or added to y. */
-void KERNEL(f2bi_scaled_row)(T *y, const real *x, int64_t n, real factor, bool add);
+/* y[i*ld + c] = factor[i*step] * x[i*n + c] for i < rows and c < n, or added to y; step 0: one for all. */
+void KERNEL(f2bi_scaled_rows)(T *y, int64_t ld, const real *x, int64_t rows, int64_t n, const real *factor,
+                              int step, bool add);
 
 #endif

@@ -187,7 +187,10 @@ void KERNEL(f2bi_softmax_backward)(const f2bi_softmax_block *b)
     (IS_WIDE ? wide_backward : plain_backward)(b);
 }
 
-void KERNEL(f2bi_scaled_row)(T *y, const real *x, int64_t n, real factor, bool add)
+void KERNEL(f2bi_scaled_rows)(T *y, int64_t ld, const real *x, int64_t rows, int64_t n, const real *factor,
+                              int step, bool add)
 {
-    (IS_WIDE ? wide_scaled : plain_scaled)(y, x, n, factor, add);
+    const bool wide = IS_WIDE;
+    for (int64_t i = 0; i < rows; i++, y += ld, x += n, factor += step)
+        (wide ? wide_scaled : plain_scaled)(y, x, n, *factor, add);
 }
