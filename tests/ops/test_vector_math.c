@@ -1,4 +1,4 @@
-/* exp and erf of vector_math.h against f64, over a comb of all f32 values. */
+/* exp, sigmoid and erf of vector_math.h against f64, over a comb of all f32 values. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,6 +49,27 @@ static void the_rough_one_is_near(void **state)
     assert_true(f2b_expf_rough(0) == 1);
 }
 
+static void sigmoids_are_near(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1021) {
+        const float x = f2bi_float_of_bits((uint32_t)bits);
+        const float fast = f2b_sigmoidf_fast(x), rough = f2b_sigmoidf_rough(x);
+        if (isnan(x)) {
+            assert_true(isnan(fast) && isnan(rough));
+            continue;
+        }
+        const double want = 1 / (1 + exp(-fmax(x, -87)));
+        worst = fmax(worst, ulps(fast, want));
+        assert_true(fabs(rough - want) <= (x >= -20 ? 4e-6 : 1e-5) * want);
+    }
+    print_message("[   ulps   ] sigmoid %.2f\n", worst);
+    assert_true(worst < 3);
+    assert_true(f2b_sigmoidf_fast(0) == 0.5f && f2b_sigmoidf_rough(0) == 0.5f);
+    assert_true(f2b_sigmoidf_fast(INFINITY) == 1 && f2b_sigmoidf_fast(-INFINITY) < 2e-38f);
+}
+
 static void the_ends_are_exact(void **state)
 {
     (void)state;
@@ -62,7 +83,8 @@ static void the_ends_are_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_are_within_the_stated_ulps), cmocka_unit_test(the_ends_are_exact),
+        cmocka_unit_test(errors_are_within_the_stated_ulps), cmocka_unit_test(sigmoids_are_near),
+        cmocka_unit_test(the_ends_are_exact),
         cmocka_unit_test(the_rough_one_is_near),
     };
     return cmocka_run_group_tests_name("vector_math", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include "autograd/core/tensor.h"
 #include "autograd/device/cpu/kernel.h"
+#include "autograd/device/cpu/vector_math.h"
 
 /* For a row's loop that is called with a constant `fresh`: writing and adding become two loops,
  * each of which vectorises; a test inside does not. */
@@ -22,6 +23,29 @@ static inline int64_t f2bi_width(const f2b_tensor *x)
 {
     return x->ndim > 0 ? f2b_dim(x, -1) : 1;
 }
+
+/* ---- Elements of bf16 in pairs ---- */
+
+#if defined(F2B_KERNEL_BF16)
+/* Two neighbours as one word, so that a loop over them has numbers of one width only: it vectorises better
+ * than conversions between widths do. */
+typedef uint32_t f2bi_pair __attribute__((aligned(2), may_alias));
+
+static inline real f2bi_pair_first(uint32_t pair) { return f2bi_float_of_bits(pair << 16); }
+static inline real f2bi_pair_second(uint32_t pair) { return f2bi_float_of_bits(pair & 0xFFFF0000u); }
+
+/* Rounded to bf16, in the upper half; what is below it is not cleared. As f2b_f32_to_bf16. */
+static inline uint32_t f2bi_round_up_high(real x)
+{
+    const uint32_t bits = f2bi_bits_of_float(x);
+    return x == x ? bits + 0x7FFFu + (bits >> 16 & 1u) : bits | 0x400000u;
+}
+
+static inline uint32_t f2bi_pair_of(real first, real second)
+{
+    return f2bi_round_up_high(first) >> 16 | (f2bi_round_up_high(second) & 0xFFFF0000u);
+}
+#endif
 
 /* ---- Other types ---- */
 

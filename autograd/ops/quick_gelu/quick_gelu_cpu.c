@@ -3,12 +3,10 @@
 #include "autograd/device/cpu/row_math.h"
 #include "autograd/device/cpu/vector_math.h"
 
-static inline real sigmoid(real v) { return 1 / (1 + f2bi_exp(-v)); }
-
 /* d/dv v s(a v) = s + a v s (1 - s), a = 1.702. */
 static inline real slope(real v)
 {
-    const real a = (real)1.702, s = sigmoid(a * v);
+    const real a = (real)1.702, s = f2bi_sigmoid(a * v);
     return s + a * v * s * (1 - s);
 }
 
@@ -22,7 +20,7 @@ f2b_status KERNEL(f2bi_quick_gelu_forward)(f2b_node *n)
 #pragma omp parallel for schedule(static) if (R * D > F2BI_PARALLEL_FROM)
     for (int64_t r = 0; r < R; r++)
         for (int64_t i = r * D; i < (r + 1) * D; i++)
-            STORE(y[i], LOAD(x[i]) * sigmoid((real)1.702 * LOAD(x[i])));
+            STORE(y[i], LOAD(x[i]) * f2bi_sigmoid((real)1.702 * LOAD(x[i])));
     return F2B_OK;
 }
 

@@ -5,10 +5,21 @@
 
 f2b_kernel KERNEL(f2bi_silu_mul_forward), KERNEL(f2bi_silu_mul_backward);
 
-/* Loops over one width of numbers vectorise better than mixed ones: parts of rows are widened first. */
-enum { PART = 256 };
+static inline real gated(real g, real u) { return g * f2bi_sigmoid(g) * u; }
 
-static inline real sigmoid(real v) { return 1 / (1 + f2bi_exp(-v)); }
+F2BI_ROW_LOOP forward_row(int64_t D, const T *restrict gate, const T *restrict up, T *restrict y)
+{
+    int64_t c = 0;
+#if defined(F2B_KERNEL_BF16)
+    const f2bi_pair *restrict g = (const f2bi_pair *)gate, *restrict u = (const f2bi_pair *)up;
+    f2bi_pair *restrict to = (f2bi_pair *)y;
+    for (; c < D / 2; c++)
+        to[c] = f2bi_pair_of(gated(f2bi_pair_first(g[c]), f2bi_pair_first(u[c])),
+                             gated(f2bi_pair_second(g[c]), f2bi_pair_second(u[c])));
+    c *= 2;
+#endif
+    for (; c < D; c++) STORE(y[c], gated(LOAD(gate[c]), LOAD(up[c])));
+}
 
 f2b_status KERNEL(f2bi_silu_mul_forward)(f2b_node *n)
 {
@@ -16,17 +27,7 @@ f2b_status KERNEL(f2bi_silu_mul_forward)(f2b_node *n)
     const T *gate = n->in[0]->data, *up = n->in[1]->data;
     T *y = n->out[0]->data;
 #pragma omp parallel for schedule(static) if (R * D > F2BI_PARALLEL_FROM)
-    for (int64_t r = 0; r < R; r++)
-        for (int64_t c = 0; c < D; c += PART) {
-            const int32_t m = D - c < PART ? (int32_t)(D - c) : PART;
-            const T *restrict g_part = gate + r * D + c, *restrict u_part = up + r * D + c;
-            T *restrict y_part = y + r * D + c;
-            real g[PART], u[PART];
-            for (int32_t i = 0; i < m; i++) g[i] = LOAD(g_part[i]);
-            for (int32_t i = 0; i < m; i++) u[i] = LOAD(u_part[i]);
-            for (int32_t i = 0; i < m; i++) u[i] = g[i] * sigmoid(g[i]) * u[i];
-            for (int32_t i = 0; i < m; i++) STORE(y_part[i], u[i]);
-        }
+    for (int64_t r = 0; r < R; r++) forward_row(D, gate + r * D, up + r * D, y + r * D);
     return F2B_OK;
 }
 
@@ -35,7 +36,7 @@ F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up,
                        const T *restrict dy, T *restrict dg, const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
-        const real g = LOAD(gate[i]), s = sigmoid(g);
+        const real g = LOAD(gate[i]), s = f2bi_sigmoid(g);
         const real d = LOAD(dy[i]) * LOAD(up[i]) * (s * (1 + g * (1 - s)));
         STORE(dg[i], fresh ? d : LOAD(dg[i]) + d);
     }
@@ -45,28 +46,42 @@ F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T 
                      const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
-        const real g = LOAD(gate[i]), d = LOAD(dy[i]) * (g * sigmoid(g));
+        const real g = LOAD(gate[i]), d = LOAD(dy[i]) * (g * f2bi_sigmoid(g));
         STORE(du[i], fresh ? d : LOAD(du[i]) + d);
     }
 }
 
 /* Both at once where both are written: what a layer does. */
-static void both_rows(int64_t D, const T *restrict gate, const T *restrict up, const T *restrict dy,
-                      T *restrict dg, T *restrict du)
+typedef struct slopes {
+    real gate, up;
+} slopes;
+
+static inline slopes slopes_of(real g, real u, real d)
 {
-    for (int64_t c = 0; c < D; c += PART, gate += PART, up += PART, dy += PART, dg += PART, du += PART) {
-        const int32_t n = D - c < PART ? (int32_t)(D - c) : PART;
-        real g[PART], u[PART], d[PART];
-        for (int32_t i = 0; i < n; i++) g[i] = LOAD(gate[i]);
-        for (int32_t i = 0; i < n; i++) u[i] = LOAD(up[i]);
-        for (int32_t i = 0; i < n; i++) d[i] = LOAD(dy[i]);
-        for (int32_t i = 0; i < n; i++) {
-            const real s = sigmoid(g[i]);
-            u[i] = d[i] * u[i] * (s * (1 + g[i] * (1 - s)));
-            d[i] = d[i] * (g[i] * s);
-        }
-        for (int32_t i = 0; i < n; i++) STORE(dg[i], u[i]);
-        for (int32_t i = 0; i < n; i++) STORE(du[i], d[i]);
+    const real s = f2bi_sigmoid(g);
+    return (slopes){ d * u * (s * (1 + g * (1 - s))), d * (g * s) };
+}
+
+F2BI_ROW_LOOP both_rows(int64_t D, const T *restrict gate, const T *restrict up, const T *restrict dy,
+                        T *restrict dg, T *restrict du)
+{
+    int64_t c = 0;
+#if defined(F2B_KERNEL_BF16)
+    const f2bi_pair *restrict g = (const f2bi_pair *)gate, *restrict u = (const f2bi_pair *)up;
+    const f2bi_pair *restrict d = (const f2bi_pair *)dy;
+    f2bi_pair *restrict to_g = (f2bi_pair *)dg, *restrict to_u = (f2bi_pair *)du;
+    for (; c < D / 2; c++) {
+        const slopes x = slopes_of(f2bi_pair_first(g[c]), f2bi_pair_first(u[c]), f2bi_pair_first(d[c]));
+        const slopes y = slopes_of(f2bi_pair_second(g[c]), f2bi_pair_second(u[c]), f2bi_pair_second(d[c]));
+        to_g[c] = f2bi_pair_of(x.gate, y.gate);
+        to_u[c] = f2bi_pair_of(x.up, y.up);
+    }
+    c *= 2;
+#endif
+    for (; c < D; c++) {
+        const slopes x = slopes_of(LOAD(gate[c]), LOAD(up[c]), LOAD(dy[c]));
+        STORE(dg[c], x.gate);
+        STORE(du[c], x.up);
     }
 }
 
