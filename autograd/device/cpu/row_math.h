@@ -41,6 +41,8 @@ static inline uint32_t f2bi_round_up_high(real x)
     return x == x ? bits + 0x7FFFu + (bits >> 16 & 1u) : bits | 0x400000u;
 }
 
+static inline real f2bi_rounded(real x) { return f2bi_float_of_bits(f2bi_round_up_high(x) & 0xFFFF0000u); }
+
 static inline uint32_t f2bi_pair_of(real first, real second)
 {
     return f2bi_round_up_high(first) >> 16 | (f2bi_round_up_high(second) & 0xFFFF0000u);
