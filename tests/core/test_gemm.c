@@ -72,7 +72,8 @@ static void against_plain_sums(void **state)
 {
     (void)state;
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 300 }, { 29, 64, 513 },
-                                        { 16, 96, 260 }, { 120, 70, 64 }, { 130, 530, 20 }, { 5, 40, 0 } };
+                                        { 16, 96, 260 }, { 120, 70, 64 }, { 130, 530, 20 }, { 5, 40, 0 },
+                                        { 49, 80, 1100 } };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
         for (int t = 0; t < 4; t++) {
@@ -104,7 +105,8 @@ static void plain_sums_of_bf16(void)
 {
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 301 }, { 9, 33, 1025 },
                                         { 16, 97, 60 }, { 120, 70, 14 }, { 30, 530, 8 },
-                                        { 17, 31, 513 }, { 33, 48, 1500 }, { 5, 40, 0 } };
+                                        { 17, 31, 513 }, { 33, 48, 1500 }, { 5, 40, 0 },
+                                        { 2, 64, 301 }, { 45, 96, 1501 } };   /* B where it lies, an odd end */
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
         for (int t = 0; t < 4; t++) {
@@ -135,9 +137,11 @@ static void *draw_rough(f2b_dtype type, int64_t n, uint64_t stream)
     return out;
 }
 
-/* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads. */
-static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int64_t K)
+/* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads; B's lines are its columns
+ * or, `lying`, its rows, which few rows of A read where they are. */
+static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int64_t K, bool lying)
 {
+    const int64_t b_row = lying ? N : 1, b_col = lying ? 1 : K;
     const size_t size = f2b_dtype_size(type), c_size = f2b_dtype_size(c_type), part = c_size * (size_t)(M * N);
     char *a = draw_rough(type, 3 * M * K, 1), *b = draw_rough(type, K * N, 2);
     char *c = calloc(3, part), *one = calloc((size_t)N, c_size);
@@ -145,13 +149,13 @@ static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int
     memcpy(a + size * (size_t)(2 * M * K), a, size * (size_t)(M * K));
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        const f2b_gemm_term all = { a, type, K, 1, b, type, 1, K, K, 1.0 };
+        const f2b_gemm_term all = { a, type, K, 1, b, type, b_row, b_col, K, 1.0 };
         assert_int_equal(f2bi_gemm(type, 3 * M, N, &all, 1,
                                    (f2b_gemm_out){ c, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
         assert_memory_equal(c, c + part, part);
         assert_memory_equal(c, c + 2 * part, part);
         for (int64_t m = 0; m < M; m += 26) {
-            const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, 1, K, K, 1.0 };
+            const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, b_row, b_col, K, 1.0 };
             assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1,
                                        (f2b_gemm_out){ one, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
             assert_memory_equal(one, c + c_size * (size_t)(m * N), c_size * (size_t)N);
@@ -165,19 +169,22 @@ static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int
  * that collide in the cache (cache.h), which are copied where they are many. */
 static void own_rows_bf16(void)
 {
-    own_rows(F2B_BF16, F2B_F32, 131, 77, 601);
-    own_rows(F2B_BF16, F2B_BF16, 53, 700, 1601);
-    own_rows(F2B_BF16, F2B_BF16, 53, 77, 2048);
-    own_rows(F2B_BF16, F2B_F32, 27, 700, 2048);
+    own_rows(F2B_BF16, F2B_F32, 131, 77, 601, false);
+    own_rows(F2B_BF16, F2B_BF16, 53, 700, 1601, false);
+    own_rows(F2B_BF16, F2B_BF16, 53, 77, 2048, false);
+    own_rows(F2B_BF16, F2B_F32, 27, 700, 2048, false);
+    own_rows(F2B_BF16, F2B_F32, 53, 96, 1601, true);
 }
 
 static void a_row_is_its_own(void **state)
 {
     (void)state;
-    own_rows(F2B_F32, F2B_F32, 131, 77, 601);
-    own_rows(F2B_F32, F2B_BF16, 53, 500, 1100);
-    own_rows(F2B_F32, F2B_F32, 53, 77, 1024);
-    own_rows(F2B_F32, F2B_F32, 27, 700, 1024);
+    own_rows(F2B_F32, F2B_F32, 131, 77, 601, false);
+    own_rows(F2B_F32, F2B_BF16, 53, 500, 1100, false);
+    own_rows(F2B_F32, F2B_F32, 53, 77, 1024, false);
+    own_rows(F2B_F32, F2B_F32, 27, 700, 1024, false);
+    own_rows(F2B_F32, F2B_BF16, 53, 80, 1601, true);
+    own_rows(F2B_F64, F2B_F64, 53, 80, 1601, true);
     each_family(own_rows_bf16);
 }
 

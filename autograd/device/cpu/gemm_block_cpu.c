@@ -12,6 +12,8 @@
 #define IN_REGISTER(p) (void)(p)
 #endif
 
+enum { AHEAD = 12 };                /* steps for which memory is asked early where B is not packed */
+
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 /* out[i*ldo + j] = beta * out + the sum of the runs: i < mr rows from `first` on, j < nv*VL columns of a
@@ -117,6 +119,10 @@ static micro_fn *const widened_micros[][2] = { NAMES(widened, 1), NAMES(widened,
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+static const uint16_t zip_low[32] = { 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
+                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47 };
+static const uint16_t zip_high[32] = { 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                       24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63 };
 #define DOT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
@@ -134,6 +140,35 @@ DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, in
     )
 }
 
+/* B where it lies: its rows are brought together in registers, two at a time. Columns are whole panels. */
+DOT_TARGET INLINE_MICRO far_dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                 int64_t panel, real *out, int64_t ldo, real beta)
+{
+    static const elem none[NR];
+    const __m512i low = _mm512_loadu_si512(zip_low), high = _mm512_loadu_si512(zip_high);
+    MICRO_BODY(MR,
+        const elem *second = l + 1 < runs[r].k ? b + ldb / 2 : none;
+        const __m512i x0 = _mm512_loadu_si512(b);
+        const __m512i x1 = _mm512_loadu_si512(second);
+        const __m512bh b0 = (__m512bh)_mm512_permutex2var_epi16(x0, low, x1);
+        const __m512bh b1 = (__m512bh)_mm512_permutex2var_epi16(x0, high, x1);
+        __builtin_prefetch(b + AHEAD * ldb);
+        __builtin_prefetch(b + AHEAD * ldb + ldb / 2);
+    ,
+        __m512i x = _mm512_set1_epi32((int)*(const word *)at);
+        __asm__("" : "+v"(x));
+        c[i][0] = (vec)_mm512_dpbf16_ps((__m512)c[i][0], (__m512bh)x, b0);
+        c[i][1] = (vec)_mm512_dpbf16_ps((__m512)c[i][1], (__m512bh)x, b1);
+    )
+}
+#define FAR(mr) MICRO(far_dot, DOT_TARGET, mr, 2)
+#define FAR_NAMES(mr) { far_dot_##mr##_2, far_dot_##mr##_2 }
+FAR(1) FAR(2) FAR(3) FAR(4) FAR(5) FAR(6) FAR(7) FAR(8) FAR(9) FAR(10) FAR(11) FAR(12) FAR(13) FAR(14)
+static micro_fn *const far_micros[][2] = {
+    FAR_NAMES(1), FAR_NAMES(2), FAR_NAMES(3), FAR_NAMES(4), FAR_NAMES(5), FAR_NAMES(6), FAR_NAMES(7),
+    FAR_NAMES(8), FAR_NAMES(9), FAR_NAMES(10), FAR_NAMES(11), FAR_NAMES(12), FAR_NAMES(13), FAR_NAMES(14),
+};
+
 MICROS(dot, DOT_TARGET, 1) MICROS(dot, DOT_TARGET, 2) MICROS(dot, DOT_TARGET, 3)
 MICROS(dot, DOT_TARGET, 4) MICROS(dot, DOT_TARGET, 5) MICROS(dot, DOT_TARGET, 6)
 MICROS(dot, DOT_TARGET, 7) MICROS(dot, DOT_TARGET, 8) MICROS(dot, DOT_TARGET, 9)
@@ -147,14 +182,15 @@ static micro_fn *const dot_micros[][2] = {
 #endif
 
 /* The kernels of the family in use, and how many rows they take at most. */
-static micro_fn *const (*micros_in_use(int64_t *most))[2]
+static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 {
 #if defined(__x86_64__)
     if (f2b_cpu_products() == F2B_PRODUCTS_AVX512_BF16) {
         *most = MR;
-        return dot_micros;
+        return far ? far_micros : dot_micros;
     }
 #endif
+    F2B_CHECK(!far);
     *most = MR_WIDENED;
     return widened_micros;
 }
@@ -190,10 +226,41 @@ static micro_fn *const fused_micros[][2] = {
 #endif
 };
 
-static micro_fn *const (*micros_in_use(int64_t *most))[2]
+/* B where it lies, which no processor sees coming: rows far apart, a cache line or two of each. */
+INLINE_MICRO far(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                 int64_t panel, real *out, int64_t ldo, real beta)
+{
+    MICRO_BODY(MR,
+        const vec b0 = *(const vec *)b;
+        const vec b1 = nv == 2 ? *(const vec *)(b + VL) : zero;
+        __builtin_prefetch(b + AHEAD * ldb);
+        __builtin_prefetch(b + AHEAD * ldb + VL);
+    ,
+        const vec x = *at - zero;
+        c[i][0] += x * b0;
+        if (nv == 2) c[i][1] += x * b1;
+    )
+}
+
+MICROS(far, NO_TARGET, 1) MICROS(far, NO_TARGET, 2) MICROS(far, NO_TARGET, 3)
+MICROS(far, NO_TARGET, 4) MICROS(far, NO_TARGET, 5) MICROS(far, NO_TARGET, 6)
+#if F2BI_VECTOR_BYTES == 64
+MICROS(far, NO_TARGET, 7) MICROS(far, NO_TARGET, 8) MICROS(far, NO_TARGET, 9)
+MICROS(far, NO_TARGET, 10) MICROS(far, NO_TARGET, 11) MICROS(far, NO_TARGET, 12)
+MICROS(far, NO_TARGET, 13) MICROS(far, NO_TARGET, 14)
+#endif
+static micro_fn *const far_micros[][2] = {
+    NAMES(far, 1), NAMES(far, 2), NAMES(far, 3), NAMES(far, 4), NAMES(far, 5), NAMES(far, 6),
+#if F2BI_VECTOR_BYTES == 64
+    NAMES(far, 7), NAMES(far, 8), NAMES(far, 9), NAMES(far, 10), NAMES(far, 11),
+    NAMES(far, 12), NAMES(far, 13), NAMES(far, 14),
+#endif
+};
+
+static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 {
     *most = MR;
-    return fused_micros;
+    return far ? far_micros : fused_micros;
 }
 #endif
 
@@ -268,7 +335,7 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
 #endif
     real acc[MR * NR] __attribute__((aligned(64)));
     int64_t most;
-    micro_fn *const (*micros)[2] = micros_in_use(&most);
+    micro_fn *const (*micros)[2] = micros_in_use(n_runs > 0 && runs[0].far, &most);
     const int64_t groups = (m + most - 1) / most, fewest = groups > 0 ? m / groups : 0;
     const int64_t rest = m - fewest * groups;
     for (int64_t j = 0; j < n; j += NR) {

@@ -116,7 +116,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             r.ldb = NR * STEP, r.b_panel = whole * NR;
             if (g->in_place) {
                 r.b = (const elem *)term->b + l * term->b_row + col;
-                r.ldb = term->b_row, r.b_panel = NR;
+                r.ldb = term->b_row * STEP, r.b_panel = NR, r.far = true;
             } else if (g->all_rows) {
                 r.b = space->b + filled * NR, r.b_panel = g->pass * NR;
                 KERNEL(f2bi_gemm_pack_panels)(space->b + filled * NR, g->pass * NR, term, col, n, l, k);
@@ -210,10 +210,13 @@ static void run_columns(const gemm *g, char *thread_space, int64_t per_thread)
 /* Few rows, and B's rows contiguous: packing would cost more than it saves. */
 static bool reads_in_place(const gemm *g)
 {
-    if (STEP != 1) return false;
-    for (int t = 0; t < g->n_terms; t++)
-        if (g->terms[t].b_col != 1 || g->terms[t].b_type != F2B_KERNEL_DTYPE) return false;
-    return g->M <= 2 * MR && g->N % VL == 0;
+    if (STEP != 1 && f2b_cpu_products() != F2B_PRODUCTS_AVX512_BF16) return false;
+    for (int t = 0; t < g->n_terms; t++) {
+        const f2b_gemm_term *term = &g->terms[t];
+        if (term->b_col != 1 || term->b_type != F2B_KERNEL_DTYPE) return false;
+        if (f2b_rows_collide(term->b_row * (int64_t)sizeof(elem))) return false;
+    }
+    return g->M <= 4 * MR && g->N % (STEP == 1 ? VL : NR) == 0;
 }
 
 /* Terms that add something, how k is cut into equal passes, and how the work is shared out. */
@@ -231,7 +234,7 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
     const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_B && M <= FEW_ROWS;
-    g.all_rows = !g.in_place && (M <= g.mc || large_b);
+    g.all_rows = M <= g.mc || (!g.in_place && large_b);
     const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
     const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
     if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : 4 * NR;

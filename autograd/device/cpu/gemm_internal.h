@@ -56,6 +56,7 @@ typedef struct f2bi_run {
     const elem *a, *b;
     int64_t lda, ldb, b_panel, k;
     real alpha;                     /* not 0 */
+    bool far;                       /* B is not packed: it is read where it lies; of all runs of a block or none */
 } f2bi_run;
 
 typedef struct f2bi_block_out {
