@@ -29,7 +29,7 @@ static f2b_status merged_values(merge *m, const part *p, float *out)
     const f2b_gemm_term term = { b->data, b->dtype, r, 1, a->data, a->dtype, columns, 1, r,
                                  f2b_model_lora_scale(m->from->model) };
     const f2b_status status = f2bi_gemm_f32(rows, columns, &term, 1,
-                                            (f2b_gemm_out){ delta, F2B_F32, columns, 1, 0, NULL, 0 });
+                                            f2b_gemm_rows(delta, F2B_F32, columns, 0));
     for (int64_t i = 0; i < count && status == F2B_OK; i++) {
         change += (double)delta[i] * delta[i];
         out[i] += delta[i];

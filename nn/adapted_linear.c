@@ -36,6 +36,7 @@ f2b_status f2b_adapted_linear_add_lora(f2b_adapted_linear *l, f2b_weight_builder
 
 f2b_projection f2b_adapted_linear_at(const f2b_adapted_linear *l, f2b_stage stage)
 {
-    if (stage == F2B_STAGE_NONE) return (f2b_projection){ l->weight, l->bias, NULL, NULL };
-    return (f2b_projection){ l->weight, l->bias, l->lora[stage].a, l->lora[stage].b };
+    f2b_projection p = { .weight = l->weight, .bias = l->bias };
+    if (stage != F2B_STAGE_NONE) p.lora_a = l->lora[stage].a, p.lora_b = l->lora[stage].b;
+    return p;
 }

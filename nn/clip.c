@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "autograd/ops/add/add.h"
 #include "autograd/ops/gelu/gelu.h"
 #include "autograd/ops/layer_norm/layer_norm.h"
 #include "autograd/ops/patch_embedding/patch_embedding.h"
@@ -117,13 +116,15 @@ typedef struct clip_run {
     int64_t layer;
 } clip_run;
 
+/* `residual` is added to the last of n (NULL: nothing). */
 static f2b_status project(f2b_tape *tape, const clip_run *r, f2b_dropout_group group, f2b_tensor *x,
-                          const f2b_adapted_linear *const *l, int n, f2b_tensor **out)
+                          const f2b_adapted_linear *const *l, int n, f2b_tensor *residual, f2b_tensor **out)
 {
     f2b_projection p[F2B_MAX_PROJECTIONS];
     /* The tower's adapters are there for the summary rows: without them it is the base's tower. */
     const f2b_stage stage = r->pass->summary != NULL ? F2B_STAGE_COMPRESSION : F2B_STAGE_NONE;
     for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(l[i], stage);
+    p[n - 1].residual = residual;
     const f2b_dropout dropout = { r->pass->dropout.p, r->pass->dropout.seed, r->pass->dropout.step,
                                   f2b_dropout_place(F2B_DROPOUT_TOWER, r->layer, group),
                                   r->row_keys };
@@ -143,20 +144,17 @@ static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *co
     const f2b_vision_config *c = &r->model->config;
     const int64_t head_dim = c->hidden / c->heads;
     const f2b_mark mark = f2b_tape_mark(tape);
-    f2b_tensor *qkv[3], *o, *h1, *h2;
+    f2b_tensor *qkv[3], *y, *h;
     f2b_tensor *x = f2b_layer_norm(tape, in[0], l->norm1_w, l->norm1_b, c->layer_norm_eps);
     F2B_TRY(project(tape, r, F2B_DROPOUT_QKV, x, (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3,
-                    qkv));
+                    NULL, qkv));
     f2b_tensor *a = f2b_attention(tape, qkv[0], qkv[1], qkv[2], &r->layout, head_dim,
                                   1.0 / sqrt((double)head_dim));
-    F2B_TRY(project(tape, r, F2B_DROPOUT_O, a, (const f2b_adapted_linear *[]){ &l->out }, 1, &o));
-    f2b_tensor *y = f2b_add(tape, in[0], o);
+    F2B_TRY(project(tape, r, F2B_DROPOUT_O, a, (const f2b_adapted_linear *[]){ &l->out }, 1, in[0], &y));
     x = f2b_layer_norm(tape, y, l->norm2_w, l->norm2_b, c->layer_norm_eps);
-    F2B_TRY(project(tape, r, F2B_DROPOUT_GATE_UP, x, (const f2b_adapted_linear *[]){ &l->fc1 }, 1, &h1));
-    h1 = activate(tape, c->activation, h1);
-    F2B_TRY(project(tape, r, F2B_DROPOUT_DOWN, h1, (const f2b_adapted_linear *[]){ &l->fc2 }, 1, &h2));
-    out[0] = f2b_add(tape, y, h2);
-    if (out[0] == NULL) return f2b_last_status();
+    F2B_TRY(project(tape, r, F2B_DROPOUT_GATE_UP, x, (const f2b_adapted_linear *[]){ &l->fc1 }, 1, NULL, &h));
+    h = activate(tape, c->activation, h);
+    F2B_TRY(project(tape, r, F2B_DROPOUT_DOWN, h, (const f2b_adapted_linear *[]){ &l->fc2 }, 1, y, out));
     f2b_tape_release_since(tape, mark, out, 1);
     return F2B_OK;
 }

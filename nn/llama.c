@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "autograd/ops/add/add.h"
 #include "autograd/ops/rms_norm/rms_norm.h"
 #include "autograd/ops/rope/rope.h"
 #include "autograd/ops/rows/rows.h"
@@ -107,12 +106,15 @@ typedef struct layer_context {
     int64_t layer;
 } layer_context;
 
+/* `residual` is added to the last of n (NULL: nothing). */
 static f2b_status project(f2b_tape *tape, f2b_tensor *x, const f2b_pass *pass,
                           const f2b_row_set *rows, int64_t layer, f2b_dropout_group group,
-                          const f2b_adapted_linear *const *linears, int n, f2b_tensor **out)
+                          const f2b_adapted_linear *const *linears, int n, f2b_tensor *residual,
+                          f2b_tensor **out)
 {
     f2b_projection p[F2B_MAX_PROJECTIONS];
     for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(linears[i], pass->stage);
+    p[n - 1].residual = residual;
     const f2b_dropout dropout = { pass->dropout.p, pass->dropout.seed, pass->dropout.step,
                                   f2b_dropout_place(pass->place, layer, group), rows->row_keys };
     return f2b_linear_group(tape, x, p, n, pass->lora_scale, &dropout, out);
@@ -136,44 +138,42 @@ static f2b_tensor *attention_block(f2b_tape *tape, const f2b_llama *m, const f2b
     const f2b_llama_layer *l = &m->layers[i];
     const double scale = 1.0 / sqrt((double)m->config.head_dim);
     f2b_tensor *h = f2b_rms_norm(tape, x, l->input_norm, m->config.rms_eps);
-    f2b_tensor *qkv[3], *o;
+    f2b_tensor *qkv[3], *y;
     if (queries->index == NULL) {
         if (project(tape, h, pass, pass->rows, i, F2B_DROPOUT_QKV,
-                    (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3, qkv) != F2B_OK)
+                    (const f2b_adapted_linear *[]){ &l->q, &l->k, &l->v }, 3, NULL, qkv) != F2B_OK)
             return NULL;
     } else {
         f2b_tensor *hq = f2b_rows_gather(tape, h, queries->index);
         x = f2b_rows_gather(tape, x, queries->index);
-        if (project(tape, hq, pass, queries, i, F2B_DROPOUT_QKV,
-                    (const f2b_adapted_linear *[]){ &l->q }, 1, qkv) != F2B_OK ||
+        if (x == NULL ||                        /* would be no residual */
+            project(tape, hq, pass, queries, i, F2B_DROPOUT_QKV,
+                    (const f2b_adapted_linear *[]){ &l->q }, 1, NULL, qkv) != F2B_OK ||
             project(tape, h, pass, pass->rows, i, F2B_DROPOUT_QKV,
-                    (const f2b_adapted_linear *[]){ &l->k, &l->v }, 2, qkv + 1) != F2B_OK)
+                    (const f2b_adapted_linear *[]){ &l->k, &l->v }, 2, NULL, qkv + 1) != F2B_OK)
             return NULL;
     }
     f2b_tensor *q = f2b_rope(tape, qkv[0], m->rope, queries->positions);
     f2b_tensor *k = f2b_rope(tape, qkv[1], m->rope, pass->rows->positions), *v = qkv[2];
     if (k == NULL || into_cache(tape, pass, i, &k, &v) != F2B_OK) return NULL;
     f2b_tensor *a = f2b_attention(tape, q, k, v, &queries->layout, m->config.head_dim, scale);
-    if (project(tape, a, pass, queries, i, F2B_DROPOUT_O, (const f2b_adapted_linear *[]){ &l->o }, 1,
-                &o) != F2B_OK)
-        return NULL;
-    return f2b_add(tape, x, o);
+    return project(tape, a, pass, queries, i, F2B_DROPOUT_O, (const f2b_adapted_linear *[]){ &l->o }, 1, x,
+                   &y) == F2B_OK ? y : NULL;
 }
 
+/* x + down_proj(silu(gate) * up) */
 static f2b_tensor *mlp_block(f2b_tape *tape, const f2b_llama *m, const f2b_pass *pass, int64_t i,
                              f2b_tensor *x, const f2b_row_set *rows)
 {
     const f2b_llama_layer *l = &m->layers[i];
     f2b_tensor *h = f2b_rms_norm(tape, x, l->post_norm, m->config.rms_eps);
-    f2b_tensor *gate_up[2], *down;
+    f2b_tensor *gate_up[2], *y;
     if (project(tape, h, pass, rows, i, F2B_DROPOUT_GATE_UP,
-                (const f2b_adapted_linear *[]){ &l->gate, &l->up }, 2, gate_up) != F2B_OK)
+                (const f2b_adapted_linear *[]){ &l->gate, &l->up }, 2, NULL, gate_up) != F2B_OK)
         return NULL;
-    f2b_tensor *y = f2b_silu_mul(tape, gate_up[0], gate_up[1]);
-    if (project(tape, y, pass, rows, i, F2B_DROPOUT_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
-                &down) != F2B_OK)
-        return NULL;
-    return f2b_add(tape, x, down);
+    f2b_tensor *gated = f2b_silu_mul(tape, gate_up[0], gate_up[1]);
+    return project(tape, gated, pass, rows, i, F2B_DROPOUT_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
+                   x, &y) == F2B_OK ? y : NULL;
 }
 
 static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *const *in,

@@ -7,11 +7,12 @@
 
 static f2b_status grad_alloc(f2b_tape *tape, f2b_tensor *x)
 {
-    x->grad = f2bi_take(tape, f2b_tensor_bytes(x), F2B_TAG_ACT_GRADS);
+    x->grad = f2bi_take(tape, f2b_tensor_bytes(x), x->tape != NULL ? F2B_TAG_ACT_GRADS : F2B_TAG_GRADIENTS);
     return x->grad != NULL ? F2B_OK : F2B_ERR_MEMORY;
 }
 
-static f2b_status seed(f2b_tape *tape, f2b_tensor *x, const void *grad, f2b_device from)
+/* The gradient of x becomes, or grows by, one of its shape and type on a device. */
+static f2b_status add_grad(f2b_tape *tape, f2b_tensor *x, const void *grad, f2b_device from)
 {
     if (!x->requires_grad) return F2B_OK;
     const size_t bytes = f2b_tensor_bytes(x);
@@ -33,12 +34,12 @@ static f2b_status seed(f2b_tape *tape, f2b_tensor *x, const void *grad, f2b_devi
 
 f2b_status f2b_tape_seed_from(f2b_tape *tape, f2b_tensor *x, const void *grad)
 {
-    return seed(tape, x, grad, F2B_HOST);
+    return add_grad(tape, x, grad, F2B_HOST);
 }
 
 f2b_status f2b_tape_seed_device(f2b_tape *tape, f2b_tensor *x, const void *grad)
 {
-    return seed(tape, x, grad, x->device);
+    return add_grad(tape, x, grad, x->device);
 }
 
 f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
@@ -58,20 +59,19 @@ f2b_status f2b_tape_seed(f2b_tape *tape, f2b_tensor *x, double value)
 static f2b_status prepare_grads(f2b_node *n)
 {
     f2b_tape *tape = n->tape;
+    uint32_t handed = 0;
+    for (int o = 0; o < n->n_out; o++) handed |= n->hands_on[o];
     n->wants = n->fresh = 0;
     for (int i = 0; i < n->n_in; i++) {
         f2b_tensor *x = n->in[i];
-        if (x == NULL || !x->requires_grad) continue;
+        if (x == NULL || !x->requires_grad || (handed >> i & 1)) continue;
         n->wants |= 1u << i;
         if (x->grad != NULL) continue;
-        if (x->tape == NULL && tape->rule != NULL) {
-            x->grad = f2bi_take(tape, f2b_tensor_bytes(x), F2B_TAG_GRADIENTS);
-            if (x->grad == NULL) return F2B_ERR_MEMORY;
-        } else if (x->tape == NULL) {
+        if (x->tape == NULL && tape->rule == NULL) {
             F2B_TRY(f2b_tensor_zero_grad(x));
         } else {
             F2B_TRY(grad_alloc(tape, x));
-            n->fresh |= 1u << i;
+            if (x->tape != NULL) n->fresh |= 1u << i;
         }
     }
     return F2B_OK;
@@ -90,6 +90,24 @@ static f2b_status make_again(f2b_tensor *x)
     return f2bi_run_kernel(n, false);
 }
 
+/* The gradient of output o, added to that of each input which it is a sum with. The first that has none gets
+ * the buffer itself, when all others have read it: where y does not keep it, and to a tensor of the tape (a
+ * leaf's gradient outlives the tape). */
+static f2b_status hand_on(f2b_node *n, int o)
+{
+    f2b_tensor *y = n->out[o], *heir = NULL;
+    for (int i = 0; i < n->n_in; i++) {
+        f2b_tensor *x = n->in[i];
+        if (!(n->hands_on[o] >> i & 1) || !x->requires_grad) continue;
+        if (heir == NULL && !y->keep && x->tape != NULL && x->grad == NULL) heir = x;
+        else F2B_TRY(add_grad(n->tape, x, y->grad, y->device));
+    }
+    if (heir == NULL) return F2B_OK;
+    if (heir->grad != NULL) return add_grad(n->tape, heir, y->grad, y->device);     /* added to itself */
+    heir->grad = y->grad, y->grad = NULL;
+    return F2B_OK;
+}
+
 static f2b_status node_backward(f2b_node *n)
 {
     bool reached = false;
@@ -104,9 +122,11 @@ static f2b_status node_backward(f2b_node *n)
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] != NULL && (n->op->backward_reads_in >> i & 1)) F2B_TRY(make_again(n->in[i]));
     F2B_TRY(prepare_grads(n));
-    const f2b_status status = f2bi_run_kernel(n, true);
-    F2B_CHECK(status != F2B_OK || n->fresh == 0);       /* a gradient was left uninitialised */
-    return status == F2B_OK && n->grad_failed ? F2B_ERR_DEVICE : status;
+    if (n->wants != 0) F2B_TRY(f2bi_run_kernel(n, true));
+    F2B_CHECK(n->fresh == 0);                           /* a gradient was left uninitialised */
+    if (n->grad_failed) return F2B_ERR_DEVICE;
+    for (int o = 0; o < n->n_out; o++) F2B_TRY(hand_on(n, o));
+    return F2B_OK;
 }
 
 static void let_go(f2b_tensor *x)

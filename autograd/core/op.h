@@ -58,11 +58,12 @@ typedef struct f2b_node {
     int n_in, n_out;
     f2b_tensor *in[F2B_MAX_IN];     /* optional inputs may be NULL */
     f2b_tensor *out[F2B_MAX_OUT];
+    uint32_t hands_on[F2B_MAX_OUT]; /* bit i: out[o] = in[i] + ... (f2b_node_hands_on) */
     void *saved[F2B_MAX_SAVED];
     void *attr;                     /* the node's own copy */
     bool recorded;                  /* backward will come: save what it needs */
     bool again;                     /* forward runs again in backward: what it saved is there */
-    uint32_t wants;                 /* backward: bit i: in[i] wants a gradient (in[i]->grad is there) */
+    uint32_t wants;                 /* backward: bit i: in[i] wants one of the kernel (in[i]->grad is there) */
     uint32_t fresh;                 /* backward: bit i: that gradient is uninitialised: write, don't add */
     bool grad_failed;               /* backward: a gradient could not be zeroed */
     double flops;                   /* set by kernels for the profile */
@@ -75,6 +76,11 @@ f2b_node *f2b_node_new(f2b_tape *tape, const f2b_op *op, f2b_dtype dtype, f2b_te
 
 /** Add an output to the node. NULL if n is NULL or on error. */
 f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *shape);
+
+/** out[o] = in[i] + ..., of one shape and type; NULL as in[i]: nothing to do. The gradient of in[i] is that of
+ *  out[o] then: after the backward kernel the tape hands the buffer on to in[i], which costs nothing, or adds it
+ *  where in[i] has a gradient already. The kernel is given none for in[i], and isn't run if it has no other. */
+void f2b_node_hands_on(f2b_node *n, int o, int i);
 
 /** Run forward, record if an input requires a gradient. Frees the node otherwise. */
 f2b_status f2b_node_run(f2b_node *n) F2B_MUST_USE;

@@ -219,11 +219,16 @@ f2b_tensor *f2b_node_out(f2b_node *n, f2b_dtype dtype, int ndim, const int64_t *
 {
     if (n == NULL) return NULL;
     F2B_CHECK(n->n_out < F2B_MAX_OUT);
-    f2b_tensor *y = result(n->tape, dtype, ndim, shape);
-    if (y == NULL) return NULL;
-    y->requires_grad = n->recorded;
-    n->out[n->n_out++] = y;
+    f2b_tensor *y = n->out[n->n_out++] = result(n->tape, dtype, ndim, shape);
+    if (y != NULL) y->requires_grad = n->recorded;
     return y;
+}
+
+void f2b_node_hands_on(f2b_node *n, int o, int i)
+{
+    if (n == NULL || n->in[i] == NULL || n->out[o] == NULL) return;
+    F2B_CHECK(n->in[i]->dtype == n->out[o]->dtype && f2b_same_shape(n->in[i], n->out[o]));
+    n->hands_on[o] |= 1u << i;
 }
 
 static f2b_kernel *find_kernel(const f2b_node *n, const f2b_kernels table)

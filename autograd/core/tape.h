@@ -5,7 +5,8 @@
  * f2b_tape_release_since that no more ops will read a stretch of tensors; what no recorded node's
  * backward reads is then freed at once; so is what a cheap op made (norms, activation functions: op.h),
  * which backward makes again, with the same bits, where it is read. Backward frees each node's saved
- * buffers, the gradients of its outputs and its outputs' data right after the node.
+ * buffers, the gradients of its outputs and its outputs' data right after the node; the gradient of a sum
+ * becomes that of a summand instead, where that has none.
  *
  * One tape is used by one thread; ops use all threads inside.
  */

@@ -1,5 +1,6 @@
 /* The GEMM: against plain sums, any strides and types, several terms; and its promise that neither
- * rows beside, nor place, nor threads change a bit. bf16 in every way that the processor has. */
+ * rows beside, nor place, nor threads change a bit, nor where what beta multiplies lies. bf16 in every way
+ * that the processor has. */
 #include <math.h>
 #include <omp.h>
 #include <setjmp.h>
@@ -34,6 +35,21 @@ static double at(const void *x, f2b_dtype type, int64_t i)
     return v;
 }
 
+/* The same product with what was C before given as another matrix: the same bits, whatever C holds, and the
+ * other matrix as it was. */
+static void check_from(f2b_dtype compute, int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
+                       f2b_gemm_out out, const void *want)
+{
+    const size_t bytes = (size_t)(M * N) * f2b_dtype_size(out.c_type);
+    void *from = draw(out.c_type, M * N, 5), *before = draw(out.c_type, M * N, 5), *c = malloc(bytes + 1);
+    memset(c, 0xFF, bytes);                 /* NaN */
+    out.c = c, out.from = from;
+    assert_int_equal(f2bi_gemm(compute, M, N, terms, n_terms, out), F2B_OK);
+    assert_memory_equal(c, want, bytes);
+    assert_memory_equal(from, before, bytes);
+    free(from), free(before), free(c);
+}
+
 static void check(f2b_dtype compute, f2b_dtype a_type, f2b_dtype b_type, f2b_dtype c_type, int64_t M,
                   int64_t N, int64_t K, bool ta, bool tb, int64_t K2, double beta, bool bias, bool tc)
 {
@@ -54,9 +70,10 @@ static void check(f2b_dtype compute, f2b_dtype a_type, f2b_dtype b_type, f2b_dty
         { a, a_type, ta ? 1 : K, ta ? M : 1, b, b_type, tb ? 1 : N, tb ? K : 1, K, 1.0 },
         { a2, compute, K2, 1, b2, b_type, N, 1, K2, 0.5 },
     };
-    assert_int_equal(f2bi_gemm(compute, M, N, terms, K2 > 0 ? 2 : 1,
-                               (f2b_gemm_out){ c, c_type, cr, cc, beta, bias ? row : NULL, F2B_F32 }),
-                     F2B_OK);
+    const f2b_gemm_out out = { .c = c, .c_type = c_type, .c_row = cr, .c_col = cc, .beta = beta,
+                               .bias = bias ? row : NULL, .bias_type = F2B_F32 };
+    assert_int_equal(f2bi_gemm(compute, M, N, terms, K2 > 0 ? 2 : 1, out), F2B_OK);
+    check_from(compute, M, N, terms, K2 > 0 ? 2 : 1, out, c);
     const double tolerance = c_type == F2B_BF16 ? 0.02 : compute == F2B_F64 ? 1e-12 : 2e-5;
     for (int64_t m = 0; m < M; m++)
         for (int64_t n = 0; n < N; n++) {
@@ -73,12 +90,13 @@ static void against_plain_sums(void **state)
     (void)state;
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 300 }, { 29, 64, 513 },
                                         { 16, 96, 260 }, { 120, 70, 64 }, { 130, 530, 20 }, { 5, 40, 0 },
-                                        { 49, 80, 1100 } };
+                                        { 49, 80, 1100 }, { 20, 64, 1500 }, { 113, 48, 800 } };   /* several passes */
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
         for (int t = 0; t < 4; t++) {
             check(F2B_F32, F2B_F32, F2B_F32, F2B_F32, M, N, K, t & 1, t & 2, 3, 0, false, false);
             check(F2B_F64, F2B_F64, F2B_F64, F2B_F64, M, N, K, t & 1, t & 2, 0, 1, true, false);
+            check(F2B_F32, F2B_F32, F2B_F32, F2B_F32, M, N, K, t & 1, t & 2, 0, 1, false, false);
             check(F2B_F32, F2B_BF16, F2B_BF16, F2B_BF16, M, N, K, t & 1, t & 2, 5, t & 1, false, false);
         }
         check(F2B_F32, F2B_F32, F2B_F16, F2B_F32, M, N, K, false, true, 2, -0.5, true, true);
@@ -106,7 +124,8 @@ static void plain_sums_of_bf16(void)
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 15, 33, 301 }, { 9, 33, 1025 },
                                         { 16, 97, 60 }, { 120, 70, 14 }, { 30, 530, 8 },
                                         { 17, 31, 513 }, { 33, 48, 1500 }, { 5, 40, 0 },
-                                        { 2, 64, 301 }, { 45, 96, 1501 } };   /* B where it lies, an odd end */
+                                        { 2, 64, 301 }, { 45, 96, 1501 },     /* B where it lies, an odd end */
+                                        { 113, 33, 1500 } };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
         for (int t = 0; t < 4; t++) {
@@ -150,14 +169,12 @@ static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
         const f2b_gemm_term all = { a, type, K, 1, b, type, b_row, b_col, K, 1.0 };
-        assert_int_equal(f2bi_gemm(type, 3 * M, N, &all, 1,
-                                   (f2b_gemm_out){ c, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
+        assert_int_equal(f2bi_gemm(type, 3 * M, N, &all, 1, f2b_gemm_rows(c, c_type, N, 0)), F2B_OK);
         assert_memory_equal(c, c + part, part);
         assert_memory_equal(c, c + 2 * part, part);
         for (int64_t m = 0; m < M; m += 26) {
             const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, b_row, b_col, K, 1.0 };
-            assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1,
-                                       (f2b_gemm_out){ one, c_type, N, 1, 0, NULL, 0 }), F2B_OK);
+            assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1, f2b_gemm_rows(one, c_type, N, 0)), F2B_OK);
             assert_memory_equal(one, c + c_size * (size_t)(m * N), c_size * (size_t)N);
         }
     }
@@ -197,8 +214,7 @@ static void blocks_of_bf16(void)
     float *want = calloc(M * N, sizeof *want), *got = calloc(M * N, sizeof *got);
     for (int m = 0; m < M; m++) a[m * LDA + K] = 0;
     const f2b_gemm_term t = { a, F2B_BF16, LDA, 1, b, F2B_BF16, N, 1, K, 1.0 };
-    assert_int_equal(f2bi_gemm_bf16(M, N, &t, 1, (f2b_gemm_out){ want, F2B_F32, N, 1, 0, NULL, 0 }),
-                     F2B_OK);
+    assert_int_equal(f2bi_gemm_bf16(M, N, &t, 1, f2b_gemm_rows(want, F2B_F32, N, 0)), F2B_OK);
     f2bi_gemm_pack_bf16(packed, &t, 0, N);
     f2bi_gemm_block_bf16(M, N, K, 1, a, LDA, packed, K, 0, got, N);
     f2bi_gemm_done_bf16();
@@ -223,8 +239,7 @@ static void specials_of_bf16(void)
         a[2] = f2b_f32_to_bf16(values[v][0]);
         b[2] = f2b_f32_to_bf16(values[v][1]);
         const f2b_gemm_term t = { a, F2B_BF16, 4, 1, b, F2B_BF16, 1, 4, 3, 1.0 };
-        assert_int_equal(f2bi_gemm_bf16(1, 1, &t, 1, (f2b_gemm_out){ &c, F2B_F32, 1, 1, 0, NULL, 0 }),
-                         F2B_OK);
+        assert_int_equal(f2bi_gemm_bf16(1, 1, &t, 1, f2b_gemm_rows(&c, F2B_F32, 1, 0)), F2B_OK);
         if (v == 0) assert_true(isinf(c) && c > 0);
         if (v == 1) assert_true(isnan(c));
         if (v == 2) assert_true(c >= 0 && c <= 1.02e-39f);

@@ -1,6 +1,6 @@
 /*
- * The tape: what is freed and when, kept and detached tensors, seeds, skipped branches,
- * checkpointed segments against plain runs, and that nothing is left behind.
+ * The tape: what is freed and when, kept and detached tensors, seeds, skipped branches, gradients that
+ * are handed on, checkpointed segments against plain runs, and that nothing is left behind.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,6 +161,130 @@ static void what_cannot_compute_is_refused_by_name(void **state)
     f2b_clear_error();
 }
 
+/* ---- Gradients that are handed on ---- */
+
+/* A tensor of the tape whose gradient stays to be looked at. */
+static f2b_tensor *kept(f2b_tape *tape, f2b_tensor *x) { return f2b_tape_keep(f2b_scale(tape, x, 2)); }
+
+static void a_summand_gets_the_buffer_of_the_sums_gradient(void **state)
+{
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3), *frozen = leaf(4, 5, 6);
+    frozen->requires_grad = false;
+    f2b_tensor *a = kept(tape, x), *y = f2b_add(tape, f2b_add(tape, frozen, a), frozen);
+    f2b_bytes_peak_reset();
+    assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3 }), F2B_OK);
+    const void *buffer = y->grad;
+    const int64_t gradients = f2b_bytes_in_use(F2B_TAG_ACT_GRADS);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    assert_ptr_equal(a->grad, buffer);
+    assert_null(y->grad);
+    assert_int_equal(f2b_bytes_peak(F2B_TAG_ACT_GRADS), gradients);
+    check_floats(x->grad, 2, 4, 6);
+    f2b_tensor_free(x);
+    f2b_tensor_free(frozen);
+}
+
+static void two_summands_share_no_buffer(void **state)
+{
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3), *a = kept(tape, x), *b = kept(tape, x), *y = f2b_add(tape, a, b);
+    assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3 }), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    check_floats(a->grad, 1, 2, 3);
+    check_floats(b->grad, 1, 2, 3);
+    assert_ptr_not_equal(a->grad, b->grad);
+    check_floats(x->grad, 4, 8, 12);
+    f2b_tensor_free(x);
+}
+
+static void a_sum_with_itself_has_twice_the_gradient(void **state)
+{
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3), *a = kept(tape, x), *y = f2b_add(tape, a, a);
+    assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3 }), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    check_floats(a->grad, 2, 4, 6);
+    f2b_tensor_free(x);
+}
+
+/* The gradient of the sum stays where somebody keeps it, and is added where there is one already. */
+static void what_is_kept_or_there_is_not_replaced(void **state)
+{
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3), *a = kept(tape, x), *y = f2b_tape_keep(f2b_add(tape, a, x));
+    f2b_tensor *later = f2b_scale(tape, a, 10);         /* whose gradient comes to a first */
+    assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3 }), F2B_OK);
+    assert_int_equal(f2b_tape_seed(tape, later, 1), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    check_floats(y->grad, 1, 2, 3);
+    check_floats(a->grad, 11, 12, 13);
+    check_floats(x->grad, 23, 26, 29);
+    f2b_tensor_free(x);
+}
+
+/* The gradient of a leaf outlives the tape: it is counted as such, and accumulates. */
+static void a_leaf_has_a_gradient_of_its_own(void **state)
+{
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3);
+    const int64_t before = f2b_bytes_in_use(F2B_TAG_GRADIENTS);
+    for (int pass = 1; pass <= 2; pass++) {
+        f2b_tensor *y = f2b_add(tape, x, f2b_tape_tensor_from(tape, F2B_F32, 1, shape, x->data));
+        assert_int_equal(f2b_tape_seed_from(tape, y, (float[]){ 1, 2, 3 }), F2B_OK);
+        assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+        f2b_tape_reset(tape);
+        check_floats(x->grad, (float)pass, (float)(2 * pass), (float)(3 * pass));
+    }
+    assert_int_equal(f2b_bytes_in_use(F2B_TAG_GRADIENTS) - before, (int64_t)sizeof(float[N]));
+    f2b_tensor_free(x);
+}
+
+static f2b_space nothing_beside(const f2b_node *n)
+{
+    (void)n;
+    return (f2b_space){ 0 };
+}
+
+/* What the gradients of a graph take at most: of a chain of sums, one summand of which is used twice. */
+static int64_t peak_of_gradients(f2b_tape *tape, f2b_tensor *x)
+{
+    f2b_bytes_peak_reset();
+    f2b_tensor *a = f2b_scale(tape, x, 2), *b = f2b_add(tape, a, a), *c = f2b_add(tape, a, b);
+    assert_int_equal(f2b_tape_seed(tape, c, 1), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    f2b_tape_reset(tape);
+    return f2b_bytes_peak(F2B_TAG_ACT_GRADS);
+}
+
+static void a_rehearsal_counts_what_is_handed_on(void **state)
+{
+    enum { WIDE = 1000 };
+    f2b_tape *tape = *state, *rehearsal = f2b_tape_new(F2B_HOST);
+    f2b_tensor *x = f2b_tensor_new(F2B_HOST, F2B_F32, 1, (int64_t[]){ WIDE }, F2B_TAG_OTHER);
+    memset(x->data, 0, sizeof(float[WIDE]));
+    x->requires_grad = true;
+    f2b_tape_rehearse(rehearsal, nothing_beside);
+    const int64_t fact = peak_of_gradients(tape, x), plan = peak_of_gradients(rehearsal, x);
+    assert_int_equal(plan, fact);
+    assert_int_equal(fact, 2 * (int64_t)sizeof(float[WIDE]));      /* c's, which becomes a's, and b's */
+    f2b_tape_free(rehearsal);
+    f2b_tensor_free(x);
+}
+
+static void an_output_that_cannot_be_made_is_an_error(void **state)
+{
+    static const f2b_op nothing = { .name = "nothing" };
+    f2b_tape *tape = *state;
+    f2b_tensor *x = leaf(1, 2, 3);
+    f2b_node *n = f2b_node_new(tape, &nothing, F2B_F32, &x, 1, NULL, 0);
+    assert_null(f2b_node_out(n, F2B_F32, 1, (int64_t[]){ -1 }));
+    f2b_node_hands_on(n, 0, 0);
+    assert_int_equal(f2b_node_run(n), F2B_ERR_SHAPE);
+    f2b_clear_error();
+    f2b_tensor_free(x);
+}
+
 /* ---- Segments ---- */
 
 /* A layer with a parameter that is no input of the segment, as models have them: it comes with the
@@ -297,6 +421,13 @@ int main(void)
         TEST(branches_without_a_gradient_are_skipped),
         TEST(nothing_is_recorded_while_off),
         TEST(what_cannot_compute_is_refused_by_name),
+        TEST(a_summand_gets_the_buffer_of_the_sums_gradient),
+        TEST(two_summands_share_no_buffer),
+        TEST(a_sum_with_itself_has_twice_the_gradient),
+        TEST(what_is_kept_or_there_is_not_replaced),
+        TEST(a_leaf_has_a_gradient_of_its_own),
+        TEST(a_rehearsal_counts_what_is_handed_on),
+        TEST(an_output_that_cannot_be_made_is_an_error),
         TEST(segments_give_the_same_bits),
         TEST(segments_keep_inputs_only),
         TEST(segments_run_plainly_where_no_gradient_is_wanted),

@@ -59,17 +59,20 @@ typedef struct product_case {
     int64_t gap;                /* columns between rows that are not part of the matrix */
 } product_case;
 
-static void check(const product_case *k)
+/* `apart`: what beta multiplies is another matrix than C, which holds what nobody may read. */
+static void check(const product_case *k, bool apart)
 {
     const int64_t M = k->M, N = k->N, K = k->K, one = 1;
     matrix a = matrix_new(k->type, k->ta ? K : M, k->ta ? M : K, (k->ta ? M : K) + k->gap, 1);
     matrix b = matrix_new(k->type, k->tb ? N : K, k->tb ? K : N, (k->tb ? K : N) + k->gap, 2);
     matrix c = matrix_new(k->c_type, M, N, N + k->gap, 3);
-    matrix bias = matrix_new(k->c_type, one, N, N, 4);
+    matrix bias = matrix_new(k->c_type, one, N, N, 4), other = matrix_new(k->c_type, M, N, N + k->gap, 5);
+    const double *from = apart ? other.values : c.values;
     const f2bi_matmul m = { .M = M, .N = N, .K = K, .type = k->type, .a = a.device->data,
                             .lda = a.ld, .a_transposed = k->ta, .b = b.device->data, .ldb = b.ld,
                             .b_transposed = k->tb, .c = c.device->data, .ldc = c.ld,
                             .c_type = k->c_type, .alpha = k->alpha, .beta = k->beta,
+                            .from = apart ? other.device->data : NULL,
                             .bias = k->bias ? bias.device->data : NULL };
     if (f2bi_cuda_matmul(0, &m) != F2B_OK) fail_msg("%s", f2b_last_error());
     char *got = f2b_alloc_host(f2b_tensor_bytes(c.device), F2B_TAG_OTHER);
@@ -82,7 +85,7 @@ static void check(const product_case *k)
                 for (int64_t l = 0; l < K; l++)
                     sum += a.values[k->ta ? l * a.ld + i : i * a.ld + l]
                            * b.values[k->tb ? j * b.ld + l : l * b.ld + j];
-                want = (double)k->alpha * sum + (k->beta != 0 ? (double)k->beta * want : 0)
+                want = (double)k->alpha * sum + (k->beta != 0 ? (double)k->beta * from[i * c.ld + j] : 0)
                        + (k->bias ? bias.values[j] : 0);
             }
             f2b_convert(&x, F2B_F64, got + (size_t)(i * c.ld + j) * f2b_dtype_size(k->c_type),
@@ -92,7 +95,7 @@ static void check(const product_case *k)
                 fail_msg("[%d, %d] is %g, not %g", (int)i, (int)j, x, want);
         }
     f2b_free(got);
-    matrix_free(&a), matrix_free(&b), matrix_free(&c), matrix_free(&bias);
+    matrix_free(&a), matrix_free(&b), matrix_free(&c), matrix_free(&bias), matrix_free(&other);
 }
 
 static void products(void **state)
@@ -109,12 +112,13 @@ static void products(void **state)
         { 9, 12, 31, F2B_F16, F2B_F32, false, true, false, 1, 0, 0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        check(&cases[i]);
-        check(&cases[i]);       /* the algorithm is remembered now */
+        check(&cases[i], false);
+        check(&cases[i], true);
+        check(&cases[i], true);       /* the algorithm is remembered now */
     }
 }
 
-/* A sum over nothing is 0, or C itself; a product without rows is nothing. */
+/* A sum over nothing is 0, or C itself, or what is given instead; a product without rows is nothing. */
 static void empty(void **state)
 {
     (void)state;
@@ -129,9 +133,14 @@ static void empty(void **state)
     assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);
     assert_int_equal(f2b_tensor_read(c.device, got), F2B_OK);
     for (int i = 0; i < 18; i++) assert_true((double)got[i] == (i % 6 < 4 ? 0 : c.values[i]));
+    matrix other = matrix_new(F2B_F32, 3, 4, 6, 2);
+    m.beta = 1, m.from = other.device->data;
+    assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);
+    assert_int_equal(f2b_tensor_read(c.device, got), F2B_OK);
+    for (int i = 0; i < 18; i++) assert_true((double)got[i] == (i % 6 < 4 ? other : c).values[i]);
     m.M = 0, m.K = 5;
     assert_int_equal(f2bi_cuda_matmul(0, &m), F2B_OK);
-    matrix_free(&c);
+    matrix_free(&c), matrix_free(&other);
 }
 
 /* ---- fp8 ---- */
@@ -156,17 +165,19 @@ static matrix codes_new(int64_t rows, int64_t columns, uint64_t seed)
 }
 
 /* The error's part of a bf16 result is 2^-8 a rounding. */
-static void check_fp8(const fp8_case *k, double roundings)
+static void check_fp8_from(const fp8_case *k, double roundings, bool apart)
 {
     matrix a = codes_new(k->M, k->K, 1), b = codes_new(k->N, k->K, 2);
     matrix sa = matrix_new(F2B_F32, 1, k->M, k->M, 3), sb = matrix_new(F2B_F32, 1, k->N, k->N, 4);
     matrix c = matrix_new(F2B_BF16, k->M, k->N, k->N, 5), bias = matrix_new(F2B_BF16, 1, k->N, k->N, 6);
+    matrix other = matrix_new(F2B_BF16, k->M, k->N, k->N, 7);
+    const double *from = apart ? other.values : c.values;
     const f2bi_matmul m = { .M = k->M, .N = k->N, .K = k->K, .type = F2B_FP8, .a = a.device->data,
                             .lda = k->K, .b = b.device->data, .ldb = k->K, .b_transposed = true,
                             .c = c.device->data, .ldc = k->N, .c_type = F2B_BF16, .alpha = k->alpha,
                             .beta = k->beta, .bias = k->bias ? bias.device->data : NULL,
                             .a_scales = sa.device->data, .b_scales = sb.device->data,
-                            .fast = k->fast };
+                            .from = apart ? other.device->data : NULL, .fast = k->fast };
     if (f2bi_cuda_matmul(0, &m) != F2B_OK) fail_msg("%s", f2b_last_error());
     f2b_bf16 *got = f2b_alloc_host(f2b_tensor_bytes(c.device), F2B_TAG_OTHER);
     assert_int_equal(f2b_tensor_read(c.device, got), F2B_OK);
@@ -175,14 +186,19 @@ static void check_fp8(const fp8_case *k, double roundings)
             double sum = 0;
             for (int64_t l = 0; l < k->K; l++) sum += a.values[i * k->K + l] * b.values[j * k->K + l];
             const double product = (double)k->alpha * sa.values[i] * sb.values[j] * sum;
-            const double added = (double)k->beta * c.values[i * k->N + j] + (k->bias ? bias.values[j] : 0);
+            const double added = (double)k->beta * from[i * k->N + j] + (k->bias ? bias.values[j] : 0);
             const double x = (double)f2b_bf16_to_f32(got[i * k->N + j]), want = product + added;
             const double within = 0x1.01p-8 * (fabs(want) + (roundings - 1) * fabs(product)) + 1e-6;
             if (!(fabs(x - want) <= within)) fail_msg("[%d, %d] is %g, not %g", (int)i, (int)j, x, want);
         }
     f2b_free(got);
     matrix_free(&a), matrix_free(&b), matrix_free(&c), matrix_free(&bias);
-    matrix_free(&sa), matrix_free(&sb);
+    matrix_free(&sa), matrix_free(&sb), matrix_free(&other);
+}
+
+static void check_fp8(const fp8_case *k, double roundings)
+{
+    for (int apart = 0; apart < 2; apart++) check_fp8_from(k, roundings, apart);
 }
 
 static void fp8_products(void **state)

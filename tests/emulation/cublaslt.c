@@ -162,9 +162,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 
 typedef struct product {
     struct cublasLtMatmulDesc desc;
-    struct cublasLtMatrixLayout la, lb, lc;
-    const void *a, *b;
-    void *c;
+    struct cublasLtMatrixLayout la, lb, lc;     /* lc: of C and D */
+    const void *a, *b, *c;
+    void *d;
     float alpha, beta;
 } product;
 
@@ -200,13 +200,13 @@ static void compute(const void *arguments)
             if (p->beta != 0) sum += (double)p->beta * element(p->c, p->lc.type, at);
             if (p->desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
                 sum += element(p->desc.bias, p->desc.bias_type, m);
-            put_element(p->c, p->lc.type, at, (float)sum);
+            put_element(p->d, p->lc.type, at, (float)sum);
         }
 }
 
 static void check(const product *p, const cublasLtMatmulAlgo_t *algo)
 {
-    const void *places[] = { p->a, p->b, p->c, p->c };
+    const void *places[] = { p->a, p->b, p->c, p->d };
     if (algo == NULL || algo->data[0] != MARK) f2b_emu_fault("cublasLtMatmul without an algorithm");
     for (int i = 0; i < 4; i++) {
         if (!f2b_emulation_owns(places[i])) f2b_emu_fault("cublasLtMatmul got memory of the host");
@@ -228,12 +228,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
     (void)handle;
-    product p = { *desc, *a_layout, *b_layout, *d_layout, a, b, d, *(const float *)alpha,
+    product p = { *desc, *a_layout, *b_layout, *d_layout, a, b, c, d, *(const float *)alpha,
                   *(const float *)beta };
     const bool ta = desc->transpose[0] == CUBLAS_OP_T, tb = desc->transpose[1] == CUBLAS_OP_T;
     const int64_t m = ta ? p.la.columns : p.la.rows, k = ta ? p.la.rows : p.la.columns;
     const int64_t n = tb ? p.lb.rows : p.lb.columns, k_of_b = tb ? p.lb.columns : p.lb.rows;
-    if (k != k_of_b || m != p.lc.rows || n != p.lc.columns || c != d || c_layout->ld != p.lc.ld)
+    if (k != k_of_b || m != p.lc.rows || n != p.lc.columns || c_layout->ld != p.lc.ld
+        || c_layout->type != p.lc.type)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (outer(desc) && refuses_late) return CUBLAS_STATUS_INVALID_VALUE;
     if (outer(desc) && f2b_emu_capability != 90) f2b_emu_fault("cublasLtMatmul: scales a row are for sm_90");

@@ -23,7 +23,7 @@ static const f2b_device cuda = { F2B_CUDA, 0 };
 typedef struct setting {
     f2b_device device;
     f2b_dtype dtype, stored;
-    bool lora, dropout, segment, twice;
+    bool lora, dropout, segment, twice, fused;
 } setting;
 
 /* Norm, two weights; then the two LoRAs. */
@@ -56,16 +56,17 @@ static f2b_tensor *leaf(const setting *s, int i)
     return t;
 }
 
-/* out[0] = x + (h W0), out[1] = h W1 with h = norm(x); twice: and h W1 once more. */
+/* out[0] = x + (h W0), fused: by linear; out[1] = h W1 with h = norm(x); twice: and h W1 once more. */
 static f2b_status body(f2b_tape *tape, const void *context, f2b_tensor *const *in, f2b_tensor **out)
 {
     const graph *g = context;
     f2b_tensor *const *l = g->leaves;
-    f2b_projection p[2] = { { l[1], NULL, NULL, NULL }, { l[2], NULL, NULL, NULL } };
+    f2b_projection p[2] = { { .weight = l[1] }, { .weight = l[2] } };
     if (g->s->lora) p[0].lora_a = l[3], p[0].lora_b = l[4], p[1].lora_a = l[5], p[1].lora_b = l[6];
+    if (g->s->fused) p[0].residual = in[0];
     f2b_tensor *h = f2b_rms_norm(tape, in[0], l[0], 1e-5), *y[2];
     F2B_TRY(f2b_linear_group(tape, h, p, 2, 0.5, g->s->dropout ? &g->dropout : NULL, y));
-    out[0] = f2b_add(tape, in[0], y[0]);
+    out[0] = g->s->fused ? y[0] : f2b_add(tape, in[0], y[0]);
     out[1] = g->s->twice ? f2b_add(tape, y[1], f2b_linear(tape, h, l[2], NULL)) : y[1];
     return out[0] != NULL && out[1] != NULL ? F2B_OK : f2b_last_status();
 }
@@ -144,8 +145,8 @@ static void compare(const setting *s)
 
 static void the_same_with_everything(f2b_device device, f2b_dtype dtype, f2b_dtype stored)
 {
-    for (unsigned bits = 0; bits < 16; bits++) {
-        const setting s = { device, dtype, stored, bits & 1, bits & 2, bits & 4, bits & 8 };
+    for (unsigned bits = 0; bits < 32; bits++) {
+        const setting s = { device, dtype, stored, bits & 1, bits & 2, bits & 4, bits & 8, bits & 16 };
         if (s.dropout && !s.lora) continue;
         compare(&s);
     }
@@ -176,7 +177,7 @@ static void on_a_device(void **state)
 /* Operations of linear's backward. */
 static double backward_flops(bool few)
 {
-    const setting s = { F2B_HOST, F2B_F32, F2B_F32, false, false, false, false };
+    const setting s = { .device = F2B_HOST, .dtype = F2B_F32, .stored = F2B_F32 };
     static result got;
     f2b_profile_reset();
     f2b_profile_enable(true);

@@ -1,4 +1,4 @@
-/* linear: groups, biases, LoRA, dropout, stored weights. */
+/* linear: groups, biases, LoRA, dropout, residuals, stored weights. */
 #include "tests/support/check_op.h"
 
 #include <math.h>
@@ -12,6 +12,7 @@ typedef struct setup {
     int n;                      /* projections; each takes weight, then what the flags say */
     bool bias, lora;
     float dropout;
+    enum { NO_RESIDUAL, ITS_OWN, X_ITSELF } residual;
 } setup;
 
 static const uint64_t row_keys[64] = { 11, 12, 13, 14, 15, 16, 17, 18 };
@@ -27,6 +28,7 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
         p[i].weight = in[at++];
         if (s->bias) p[i].bias = in[at++];
         if (s->lora) p[i].lora_a = in[at++], p[i].lora_b = in[at++];
+        if (s->residual != NO_RESIDUAL) p[i].residual = s->residual == ITS_OWN ? in[at++] : in[0];
     }
     f2b_tensor *keys = f2b_tape_table(tape, F2B_U8, 1, (int64_t[]){ sizeof row_keys }, row_keys);
     if (keys == NULL) return 0;
@@ -41,9 +43,12 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
 #define FROZEN(out, in) { F2B_CHECK_CONSTANT, 2, { out, in }, -1, 1, NULL, false }
 #define BIAS(out) { F2B_CHECK_PARAMETER, 1, { out }, -1, 1, NULL, false }
 
-static const setup plain = { 1, false, false, 0 }, biased = { 1, true, false, 0 };
-static const setup lora = { 1, true, true, 0 }, three = { 3, false, true, 0 };
-static const setup dropped = { 2, false, true, 0.25f };
+static const setup plain = { .n = 1 }, biased = { .n = 1, .bias = true };
+static const setup lora = { .n = 1, .bias = true, .lora = true }, three = { .n = 3, .lora = true };
+static const setup dropped = { .n = 2, .lora = true, .dropout = 0.25f };
+static const setup added = { .n = 1, .residual = ITS_OWN }, itself = { .n = 1, .residual = X_ITSELF };
+static const setup added_twice = { .n = 2, .bias = true, .residual = ITS_OWN };
+static const setup added_lora = { .n = 1, .bias = true, .lora = true, .dropout = 0.25f, .residual = ITS_OWN };
 
 static const f2b_check_case cases[] = {
     { "one element", build, &plain, 2, { X(1, 1), W(1, 1) }, 0, 0, 0 },
@@ -58,6 +63,13 @@ static const f2b_check_case cases[] = {
         FROZEN(8, 16), W(5, 16), W(8, 5) }, 0, 0, 0 },
     { "dropout on the LoRA's input", build, &dropped, 7,
       { XK(8, 33), FROZEN(12, 33), W(3, 33), W(12, 3), FROZEN(10, 33), W(4, 33), W(10, 4) }, 0, 0, 0 },
+    { "a residual", build, &added, 3, { X(5, 7), W(3, 7), X(5, 3) }, 0, 0, 0 },
+    { "a residual, long sums", build, &added, 3, { X(45, 1501), FROZEN(33, 1501), X(45, 33) }, 0, 0, 0 },
+    { "a residual that is x", build, &itself, 2, { X(6, 9), W(9, 9) }, 0, 0, 0 },
+    { "two residuals, biased", build, &added_twice, 7,
+      { X(7, 16), FROZEN(24, 16), BIAS(24), X(7, 24), W(8, 16), BIAS(8), X(7, 8) }, 0, 0, 0 },
+    { "a residual, LoRA, dropout", build, &added_lora, 6,
+      { XK(8, 33), FROZEN(12, 33), BIAS(12), W(3, 33), W(12, 3), XK(8, 12) }, 0, 0, 0 },
     { "no rows", build, &lora, 5, { XK(0, 4), FROZEN(3, 4), BIAS(3), W(2, 4), W(3, 2) }, 0, 0, 0 },
 };
 
@@ -79,7 +91,7 @@ static void hand_value(void **state)
     f2b_tensor *la = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 1, 2 }, (double[]){ 1, 1 }, true);
     f2b_tensor *lb = f2b_check_leaf(F2B_F32, 2, (int64_t[]){ 2, 1 }, (double[]){ 1, 2 }, true);
     f2b_tensor *y;
-    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ w, b, la, lb }, 1, 2.0, NULL, &y),
+    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ w, b, la, lb, NULL }, 1, 2.0, NULL, &y),
                      F2B_OK);
     f2b_check_near(y, (double[]){ 8, 16 }, 2, 0);
     /* dy = [1 1]: dx = dy W + 2 (dy B) A = [4 1] + 2*3*[1 1]; dA = 2 (dy B) x = 6 [1 2];
@@ -95,6 +107,33 @@ static void hand_value(void **state)
     for (int i = 0; i < 5; i++) f2b_tensor_free(all[i]);
 }
 
+/* A sum of 257 and 1 that is rounded to bf16 once is 258; 257 alone would be 256, and with 1 more stay so. */
+static void a_residual_is_rounded_with_the_product(void **state)
+{
+    (void)state;
+    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    f2b_tensor *x = f2b_check_leaf(F2B_BF16, 2, (int64_t[]){ 1, 2 }, (double[]){ 16, 1 }, false);
+    f2b_tensor *w = f2b_check_leaf(F2B_BF16, 2, (int64_t[]){ 1, 2 }, (double[]){ 16, 1 }, false);
+    f2b_tensor *r = f2b_check_leaf(F2B_BF16, 2, (int64_t[]){ 1, 1 }, (double[]){ 1 }, true), *y;
+    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ .weight = w, .residual = r }, 1, 0, NULL, &y),
+                     F2B_OK);
+    f2b_check_near(y, (double[]){ 258 }, 1, 0);
+    assert_int_equal(f2b_tape_seed(tape, y, 3), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);      /* of nothing but the residual */
+    f2b_check_grad_near(r, (double[]){ 3 }, 1, 0);
+    assert_null(x->grad);
+    f2b_tape_free(tape);
+    f2b_tensor *all[] = { x, w, r };
+    for (int i = 0; i < 3; i++) f2b_tensor_free(all[i]);
+}
+
+static f2b_tensor *with_residual(f2b_tape *tape, f2b_tensor *x, f2b_tensor *w, f2b_tensor *residual)
+{
+    const f2b_projection p[] = { { .weight = w }, { .weight = w, .residual = residual } };
+    f2b_tensor *y[2];
+    return f2b_linear_group(tape, x, p, 2, 0, NULL, y) == F2B_OK ? y[1] : NULL;
+}
+
 static void errors(void **state)
 {
     (void)state;
@@ -108,8 +147,13 @@ static void errors(void **state)
     f2b_check_error(f2b_linear(tape, x, w3, w3), F2B_ERR_SHAPE, "bias");
     f2b_check_error(f2b_linear(tape, x, half, NULL), F2B_ERR_DTYPE, "bf16");
     f2b_tensor *y;
-    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ w3, NULL, w3, NULL }, 1, 1, NULL, &y),
+    assert_int_equal(f2b_linear_group(tape, x, &(f2b_projection){ .weight = w3, .lora_a = w3 }, 1, 1, NULL, &y),
                      F2B_ERR_INVALID);
+    w3->name = "o_proj";
+    f2b_check_error(with_residual(tape, x, w3, w), F2B_ERR_SHAPE,
+                    "projection 1: residual of o_proj is [2, 4] f32, not [2, 2] f32");
+    f2b_tensor *y_half = f2b_tape_tensor(tape, F2B_BF16, 2, (int64_t[]){ 2, 2 });
+    f2b_check_error(with_residual(tape, x, w3, y_half), F2B_ERR_DTYPE, "is [2, 2] bf16, not [2, 2] f32");
     assert_null(f2b_linear(tape, NULL, w, NULL));
     f2b_tape_free(tape);
     f2b_tensor *all[] = { x, w, w3, half };
@@ -212,6 +256,7 @@ static void small_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(hand_value),
+                                        cmocka_unit_test(a_residual_is_rounded_with_the_product),
                                         cmocka_unit_test(small_weights), cmocka_unit_test(errors) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

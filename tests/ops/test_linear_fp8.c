@@ -26,6 +26,8 @@ static const f2b_device cuda = { F2B_CUDA, 0 };
 /* Everything as f64, exactly what a bf16 holds; rows and gradients of very different size. */
 typedef struct numbers {
     int64_t rows;
+    bool adds;                  /* a residual to each y */
+    double residual[PROJECTIONS][ROWS * OUT0];
     double x[ROWS * IN], dy[PROJECTIONS][ROWS * OUT0], w[PROJECTIONS][OUT0 * IN];
     double bias[PROJECTIONS][OUT0], a[PROJECTIONS][RANK * IN], b[PROJECTIONS][OUT0 * RANK];
 } numbers;
@@ -49,7 +51,7 @@ static numbers *numbers_new(void)
     numbers *n = f2b_alloc_host(sizeof *n, F2B_TAG_OTHER);
     assert_non_null(n);
     f2b_rng r = f2b_rng_new(11, F2B_RNG_TEST, 0, 0, 0);
-    n->rows = ROWS;
+    n->rows = ROWS, n->adds = false;
     draw(&r, n->x, ROWS * IN, IN, 4);
     for (int p = 0; p < PROJECTIONS; p++) {
         draw(&r, n->dy[p], ROWS * outs[p], outs[p], -5);
@@ -57,6 +59,7 @@ static numbers *numbers_new(void)
         draw(&r, n->bias[p], outs[p], outs[p], 0);
         draw(&r, n->a[p], RANK * IN, IN, 0);
         draw(&r, n->b[p], outs[p] * RANK, RANK, 0);
+        draw(&r, n->residual[p], ROWS * outs[p], outs[p], 3);
     }
     return n;
 }
@@ -106,6 +109,7 @@ static void run(f2b_device device, f2b_dtype rows, f2b_dtype stored, bool lora, 
     x->requires_grad = true;
     for (int i = 0; i < PROJECTIONS; i++) {
         p[i].weight = leaf(device, stored, outs[i], IN, n->w[i], false);
+        if (n->adds) p[i].residual = of_tape(tape, rows, n->rows, outs[i], n->residual[i]);
         if (!lora) continue;
         p[i].bias = leaf(device, F2B_F32, 1, outs[i], n->bias[i], true);
         p[i].lora_a = leaf(device, F2B_F32, RANK, IN, n->a[i], true);
@@ -253,6 +257,40 @@ static void trained_parts(void **state)
     f2b_free(n);
 }
 
+static void add_residuals(int64_t rows, bool lora)
+{
+    static result without, with;
+    numbers *n = numbers_new();
+    n->rows = rows;
+    run(cuda, F2B_BF16, F2B_FP8, lora, n, &without);
+    n->adds = true;
+    run(cuda, F2B_BF16, F2B_FP8, lora, n, &with);
+    assert_memory_equal(with.dx, without.dx, (size_t)(rows * IN) * sizeof *with.dx);
+    for (int p = 0; p < PROJECTIONS; p++)
+        for (int64_t at = 0; at < rows * outs[p]; at += outs[p]) {
+            const double *y = without.y[p] + at, *got = with.y[p] + at, *r = n->residual[p] + at;
+            double most = 0;            /* a LoRA's part of y is rounded as well, and may be larger than y */
+            for (int64_t c = 0; c < outs[p]; c++) most = fmax(most, fabs(y[c]));
+            for (int64_t c = 0; c < outs[p]; c++)
+                assert_true(fabs(got[c] - (y[c] + r[c])) <= 0x1p-7 * (most + fabs(r[c])));
+        }
+    f2b_free(n);
+}
+
+/* Added by the product, by the kernel that applies scales, and by a LoRA's product. */
+static void residuals(void **state)
+{
+    (void)state;
+    if (no_device()) return;
+    add_residuals(ROWS, false);
+    add_residuals(ROWS, true);
+    if (f2b_emulation_set_capability == NULL) return;
+    f2b_emulation_set_capability(89);
+    add_residuals(ROWS - 2, false);
+    add_residuals(ROWS - 2, true);
+    f2b_emulation_set_capability(90);
+}
+
 /* A row with a number that is none gives a row of none, as in bf16, and no other row. */
 static void bad_numbers(void **state)
 {
@@ -323,7 +361,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multiplied), cmocka_unit_test(multiplied_then_scaled),
-        cmocka_unit_test(trained_parts), cmocka_unit_test(bad_numbers), cmocka_unit_test(as_stored),
+        cmocka_unit_test(trained_parts), cmocka_unit_test(residuals), cmocka_unit_test(bad_numbers),
+        cmocka_unit_test(as_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

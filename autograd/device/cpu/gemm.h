@@ -1,5 +1,6 @@
 /*
- * Matrix products on the CPU: C = beta*C + bias + sum over terms of alpha * A * B.
+ * Matrix products on the CPU: C = beta*C + bias + sum over terms of alpha * A * B; beta may multiply another
+ * matrix instead of C.
  *
  * Several terms share one pass over C (a frozen weight plus its LoRA, or the input gradient of
  * projections that read the same rows). Operands may be transposed and of any float type; they are
@@ -39,7 +40,14 @@ typedef struct f2b_gemm_out {
     double beta;                /* 0: C is written without being read */
     const void *bias;           /* [N] added to every row, or NULL */
     f2b_dtype bias_type;
+    const void *from;           /* what beta multiplies, of C's type and strides and apart from it; NULL: C */
 } f2b_gemm_out;
+
+/** C [., N] row after row, without a bias. */
+static inline f2b_gemm_out f2b_gemm_rows(void *c, f2b_dtype c_type, int64_t N, double beta)
+{
+    return (f2b_gemm_out){ .c = c, .c_type = c_type, .c_row = N, .c_col = 1, .beta = beta };
+}
 
 /**
  * The product, on all threads. f32 and f64 compute in their type; bf16 rounds every operand to bf16

@@ -218,17 +218,15 @@ static void panel_of_band(const work *w, int64_t m, int64_t n, int64_t panel, co
         const int64_t steps = (pass + 1) * w->steps / passes - pass * w->steps / passes;
         place next = p;
         for (int64_t i = 0; i < m; i += group) {
-            float *c = (float *)o->c + i * o->row, *own = sums[i / GROUP];
+            const f2bi_block_out here = f2bi_block_at(*o, i, 0);
+            float *own = sums[i / GROUP];
             const int64_t c_row = o->row * (int64_t)sizeof(float);
             ends e = { own, own, sums_row, sums_row };
             if (pass == 0) e.from = NULL;
-            if (pass == 0 && in_place && o->beta != 0) e.from = c, e.from_bytes = c_row;
-            if (pass == passes - 1 && in_place) e.to = c, e.to_bytes = c_row;
+            if (pass == 0 && in_place && o->beta != 0) e.from = here.from, e.from_bytes = c_row;
+            if (pass == passes - 1 && in_place) e.to = here.c, e.to_bytes = c_row;
             next = part(w, p, steps, i, panel, e);
-            if (pass < passes - 1 || in_place) continue;
-            f2bi_block_out here = *o;
-            here.c = (char *)o->c + i * o->row * (int64_t)(o->rounded ? sizeof(elem) : sizeof(float));
-            write_sums(&here, own, w->alpha, group, n);
+            if (pass == passes - 1 && !in_place) write_sums(&here, own, w->alpha, group, n);
         }
         p = next;
     }
@@ -237,7 +235,6 @@ static void panel_of_band(const work *w, int64_t m, int64_t n, int64_t panel, co
 void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                          const f2bi_block_out *o)
 {
-    const int64_t size = o->rounded ? sizeof(elem) : sizeof(float);
     elem rest[MAX_TERMS][BAND][K] __attribute__((aligned(64)));
     for (int64_t m0 = 0, rows; m0 < m; m0 += rows) {
         const int64_t left = m - m0;
@@ -246,9 +243,7 @@ void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
         lay_out(&w, runs, n_runs, m0, rows, rest);
         set_rows(rows < GROUP ? rows : GROUP);
         for (int64_t j = 0; j < n; j += NR) {
-            f2bi_block_out here = *o;
-            here.c = (char *)o->c + (m0 * o->row + j * o->col) * size;
-            if (o->bias != NULL) here.bias = o->bias + j;
+            const f2bi_block_out here = f2bi_block_at(*o, m0, j);
             panel_of_band(&w, rows, n - j < NR ? n - j : NR, j / NR, &here);
         }
     }

@@ -16,10 +16,10 @@ enum { AHEAD = 12 };                /* steps for which memory is asked early whe
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* out[i*ldo + j] = beta * out + the sum of the runs: i < mr rows from `first` on, j < nv*VL columns of a
- * panel; beta 0: written without being read. */
+/* out[i*ldo + j] = beta * what lies `from` bytes behind out[i*ldo + j] + the sum of the runs: i < mr rows from
+ * `first` on, j < nv*VL columns of a panel; beta 0: nothing is read there. */
 typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out,
-                      int64_t ldo, real beta);
+                      int64_t ldo, real beta, intptr_t from);
 
 /* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
  * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. */
@@ -58,7 +58,7 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
     for (int i = 0; i < mr; i++, out += ldo)                                                      \
         for (int v = 0; v < nv; v++) {                                                            \
             vec sum = alpha * c[i][v];                                                            \
-            if (beta != 0) sum += beta * *(vec *)(out + v * VL);                                  \
+            if (beta != 0) sum += beta * *(const vec *)((const char *)(out + v * VL) + from);     \
             *(vec *)(out + v * VL) = sum;                                                         \
         }
 
@@ -66,8 +66,8 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
 #define MICRO(PREFIX, TARGET, mr, nv)                                                             \
     static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
         const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out, int64_t ldo,   \
-        real beta)                                                                                \
-    { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta); }
+        real beta, intptr_t from)                                                                 \
+    { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta, from); }
 #define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
 #define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
 #define NO_TARGET
@@ -80,7 +80,7 @@ typedef uint32_t word __attribute__((aligned(2), may_alias));
 
 /* Widened: the two of a pair one after the other, the odd one first. */
 INLINE_MICRO widened(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                     int64_t panel, real *out, int64_t ldo, real beta)
+                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const words w0 = *(const words *)b;
@@ -127,7 +127,7 @@ static const uint16_t zip_high[32] = { 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 2
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
 DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
@@ -142,7 +142,7 @@ DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, in
 
 /* B where it lies: its rows are brought together in registers, two at a time. Columns are whole panels. */
 DOT_TARGET INLINE_MICRO far_dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     static const elem none[NR];
     const __m512i low = _mm512_loadu_si512(zip_low), high = _mm512_loadu_si512(zip_high);
@@ -198,7 +198,7 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 #else
 
 INLINE_MICRO fused(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                   int64_t panel, real *out, int64_t ldo, real beta)
+                   int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;
@@ -228,7 +228,7 @@ static micro_fn *const fused_micros[][2] = {
 
 /* B where it lies, which no processor sees coming: rows far apart, a cache line or two of each. */
 INLINE_MICRO far(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;
@@ -264,39 +264,49 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 }
 #endif
 
+#define ELEMENTWISE _Pragma("GCC ivdep")
+
 static inline f2b_bf16 rounded_sum(real beta, f2b_bf16 old, real value)
 {
     return f2b_f32_to_bf16((float)((beta == 0 ? 0 : beta * (real)f2b_bf16_to_f32(old)) + value));
 }
 
-/* Contiguous rows are loops that vectorise, one for each case. */
+/* Contiguous rows are loops that vectorise, one for each case: an element of C needs none that was written
+ * before it, which the compiler is told, because `from` may be C. */
 static inline __attribute__((always_inline)) void write_rounded(const f2bi_block_out *o, int64_t row,
                                                                 const real *restrict s, int64_t n)
 {
-    f2b_bf16 *restrict c = (f2b_bf16 *)o->c + row * o->row;
+    f2b_bf16 *c = (f2b_bf16 *)o->c + row * o->row;
+    const f2b_bf16 *from = (const f2b_bf16 *)o->from + row * o->row;
     const real beta = o->beta, *restrict bias = o->bias;
     if (o->col != 1)
         for (int64_t j = 0; j < n; j++)
-            c[j * o->col] = rounded_sum(beta, c[j * o->col], s[j] + (bias ? bias[j] : 0));
+            c[j * o->col] = rounded_sum(beta, from[j * o->col], s[j] + (bias ? bias[j] : 0));
     else if (bias != NULL)
-        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, c[j], s[j] + bias[j]);
+        ELEMENTWISE
+        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, from[j], s[j] + bias[j]);
     else if (beta == 0)
+        ELEMENTWISE
         for (int64_t j = 0; j < n; j++) c[j] = f2b_f32_to_bf16((float)s[j]);
     else
-        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, c[j], s[j]);
+        ELEMENTWISE
+        for (int64_t j = 0; j < n; j++) c[j] = rounded_sum(beta, from[j], s[j]);
 }
 
 static inline void write_real(const f2bi_block_out *o, int64_t row, const real *restrict s, int64_t n)
 {
-    real *restrict c = (real *)o->c + row * o->row;
+    real *c = (real *)o->c + row * o->row;
+    const real *from = (const real *)o->from + row * o->row;
     const real beta = o->beta, *restrict bias = o->bias;
     if (o->col != 1)
         for (int64_t j = 0; j < n; j++)
-            c[j * o->col] = (beta == 0 ? 0 : beta * c[j * o->col]) + s[j] + (bias ? bias[j] : 0);
+            c[j * o->col] = (beta == 0 ? 0 : beta * from[j * o->col]) + s[j] + (bias ? bias[j] : 0);
     else if (beta == 0)
+        ELEMENTWISE
         for (int64_t j = 0; j < n; j++) c[j] = s[j] + (bias ? bias[j] : 0);
     else
-        for (int64_t j = 0; j < n; j++) c[j] = beta * c[j] + s[j] + (bias ? bias[j] : 0);
+        ELEMENTWISE
+        for (int64_t j = 0; j < n; j++) c[j] = beta * from[j] + s[j] + (bias ? bias[j] : 0);
 }
 
 void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_t ld, int64_t m,
@@ -311,8 +321,7 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
 /* Sums of a group of rows that C does not hold as they are: written from `values`, rows NR apart. */
 static inline void write_group(f2bi_block_out o, int64_t i, int64_t j, real *values, int64_t rows, int64_t n)
 {
-    o.c = (char *)o.c + (i * o.row + j * o.col) * (int64_t)(o.rounded ? sizeof(f2b_bf16) : sizeof(real));
-    if (o.bias) o.bias += j;
+    o = f2bi_block_at(o, i, j);
 #if defined(F2B_KERNEL_BF16)
     if (o.rounded && o.col == 1 && f2b_cpu_products() == F2B_PRODUCTS_AVX512_BF16) {
         f2bi_gemm_write_rounded(&o, values, 1, rows, n);
@@ -338,6 +347,7 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
     micro_fn *const (*micros)[2] = micros_in_use(n_runs > 0 && runs[0].far, &most);
     const int64_t groups = (m + most - 1) / most, fewest = groups > 0 ? m / groups : 0;
     const int64_t rest = m - fewest * groups;
+    const intptr_t from = (intptr_t)o.from - (intptr_t)o.c;
     for (int64_t j = 0; j < n; j += NR) {
         const int64_t nj = n - j < NR ? n - j : NR;
         const bool in_place = !o.rounded && o.col == 1 && o.bias == NULL && nj % VL == 0;
@@ -346,10 +356,10 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
             if (in_place) {
-                micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta);
+                micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta, from);
                 continue;
             }
-            micro(runs, n_runs, i, j / NR, acc, NR, 0);
+            micro(runs, n_runs, i, j / NR, acc, NR, 0, 0);
             write_group(o, i, j, acc, rows, nj);
         }
     }
@@ -360,7 +370,7 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
                              int64_t ldc)
 {
     const f2bi_run run = { a, packed, lda, NR * STEP, f2bi_whole_units(packed_k) * NR, k, alpha };
-    KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, false, ldc, 1, beta, NULL });
+    KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, c, false, ldc, 1, beta, NULL });
 }
 
 void KERNEL(f2bi_gemm_done)(void)

@@ -83,10 +83,9 @@ static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, i
 /* So many rows at a time that their part of A stays in the cache while panels go by. */
 static void bands(const gemm *g, int64_t m, int64_t n, f2bi_run *runs, int n_runs, f2bi_block_out o)
 {
-    const int64_t size = o.rounded ? sizeof(f2b_bf16) : sizeof(real);
     for (int64_t i = 0; i < m; i += g->mc) {
         KERNEL(f2bi_gemm_block_out)(m - i < g->mc ? m - i : g->mc, n, runs, n_runs, o);
-        o.c = (char *)o.c + g->mc * o.row * size;
+        o = f2bi_block_at(o, g->mc, 0);
         for (int r = 0; r < n_runs; r++) runs[r].a += g->mc * runs[r].lda;
     }
 }
@@ -96,12 +95,13 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
                       int64_t n, const room *space)
 {
     const int64_t col = s0 + n0, panels = (slab + NR - 1) / NR, k_sum = k_before(g->terms, g->n_terms);
-    const bool rounded = g->out.c_type != F2B_REAL_DTYPE;
-    const int64_t size = (int64_t)f2b_dtype_size(g->out.c_type);
-    const f2bi_block_out end = {
-        (char *)g->out.c + (m0 * g->out.c_row + col * g->out.c_col) * size, rounded, g->out.c_row,
-        g->out.c_col, (real)g->out.beta, g->bias ? g->bias + col : NULL };
-    f2bi_block_out o = g->tiled ? (f2bi_block_out){ space->tile, false, g->tile_n, 1, 0, NULL } : end;
+    const f2bi_block_out whole_c = {
+        .c = g->out.c, .from = g->out.from != NULL ? g->out.from : g->out.c,
+        .rounded = g->out.c_type != F2B_REAL_DTYPE, .row = g->out.c_row, .col = g->out.c_col,
+        .beta = (real)g->out.beta, .bias = g->bias };
+    const f2bi_block_out end = f2bi_block_at(whole_c, m0, col);
+    f2bi_block_out o = end;
+    if (g->tiled) o = (f2bi_block_out){ .c = space->tile, .from = space->tile, .row = g->tile_n, .col = 1 };
     int t = 0;
     int64_t l = 0;
     for (int64_t done = 0; done < k_sum || done == 0;) {
@@ -128,7 +128,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             if (l == term->k) t++, l = 0;
         }
         bands(g, m, n, runs, n_runs, o);
-        o.beta = 1, o.bias = NULL;
+        o.from = o.c, o.beta = 1, o.bias = NULL;
         done += filled > 0 ? filled : 1;
     }
     if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, g->tile_n, m, n);

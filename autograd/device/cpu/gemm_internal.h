@@ -61,18 +61,28 @@ typedef struct f2bi_run {
 
 typedef struct f2bi_block_out {
     void *c;
+    const void *from;               /* what beta multiplies: c itself, or laid out like it and apart from it */
     bool rounded;                   /* c is bf16, else real */
     int64_t row, col;               /* strides */
-    real beta;                      /* 0: written without being read */
+    real beta;                      /* 0: `from` is not read */
     const real *bias;               /* of the block's first column, or NULL */
 } f2bi_block_out;
 
-/* C block [m,n] = beta * C + bias + the sum of the runs, which are one chain in registers: after a run
+/* The part of a block that begins at row i and column j. */
+static inline f2bi_block_out f2bi_block_at(f2bi_block_out o, int64_t i, int64_t j)
+{
+    const int64_t at = (i * o.row + j * o.col) * (int64_t)(o.rounded ? sizeof(f2b_bf16) : sizeof(real));
+    o.c = (char *)o.c + at, o.from = (const char *)o.from + at;
+    if (o.bias != NULL) o.bias += j;
+    return o;
+}
+
+/* C block [m,n] = beta * from + bias + the sum of the runs, which are one chain in registers: after a run
  * the sum so far is multiplied by its alpha over the next one's. */
 void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                                  f2bi_block_out o);
 
-/* C block [m,n] = beta * C + bias + values [m,n] (rows ld apart). */
+/* C block [m,n] = beta * from + bias + values [m,n] (rows ld apart). */
 void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_t ld, int64_t m,
                              int64_t n);
 
@@ -82,7 +92,7 @@ void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                          const f2bi_block_out *o);
 void f2bi_gemm_amx_release(void);
 
-/* C [rows, n] = beta * C + bias + alpha * sums [rows, NR], rounded by AVX512_BF16; rows of C are
+/* C [rows, n] = beta * from + bias + alpha * sums [rows, NR], rounded by AVX512_BF16; rows of C are
  * contiguous, n <= NR, sums begin on a cache line. */
 void f2bi_gemm_write_rounded(const f2bi_block_out *o, const float *sums, float alpha, int64_t rows,
                              int64_t n);

@@ -16,10 +16,11 @@ void f2bi_gemm_write_rounded(const f2bi_block_out *o, const float *sums, float a
     const __m512 bias1 = o->bias ? _mm512_maskz_loadu_ps((__mmask16)(in >> VL), o->bias + VL) : none;
     for (int64_t i = 0; i < rows; i++) {
         elem *c = (elem *)o->c + i * o->row;
+        const elem *from = (const elem *)o->from + i * o->row;
         __m512 s0 = _mm512_fmadd_ps(_mm512_load_ps(sums + i * NR), factor, bias0);
         __m512 s1 = _mm512_fmadd_ps(_mm512_load_ps(sums + i * NR + VL), factor, bias1);
         if (o->beta != 0) {
-            const __m512i old = _mm512_maskz_loadu_epi16(in, c);
+            const __m512i old = _mm512_maskz_loadu_epi16(in, from);
             const __m256i old0 = _mm512_castsi512_si256(old), old1 = _mm512_extracti64x4_epi64(old, 1);
             s0 = _mm512_fmadd_ps(beta, _mm512_cvtpbh_ps((__m256bh)old0), s0);
             s1 = _mm512_fmadd_ps(beta, _mm512_cvtpbh_ps((__m256bh)old1), s1);

@@ -109,14 +109,15 @@ static inline f2bi_matmul f2bi_fp8_call(const f2bi_fp8_rows *rows, int64_t M, in
     return m;
 }
 
-/** y [M,O] = x W^T + beta y + bias (of rows' type, or NULL); x [M,I], W [O,I]. */
+/** y [M,O] = x W^T + beta from + bias; x [M,I], W [O,I]; of rows' type: from, NULL is y, and bias, or NULL. */
 static inline f2b_status f2bi_fp8_forward(const f2b_node *n, T *y, const f2bi_fp8_rows *x,
-                                          const f2b_tensor *w, const void *bias, double beta, int64_t M)
+                                          const f2b_tensor *w, double beta, const T *from, const T *bias,
+                                          int64_t M)
 {
     const f2b_quant q = f2b_quant_head(F2B_FP8, w->shape[0], w->shape[1]);
     const char *base = (const char *)w->data;
     f2bi_matmul m = f2bi_fp8_call(x, M, q.rows, q.cols, base + q.codes, base + q.scales, beta, y);
-    m.bias = bias, m.fast = true;
+    m.from = from, m.bias = bias, m.fast = true;
     return f2bi_cuda_matmul(f2b_tape_device(n->tape).index, &m);
 }
 

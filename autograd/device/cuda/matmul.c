@@ -19,7 +19,7 @@ static f2b_status run(int index, const f2bi_plans *plans, const f2bi_plan *p, co
     }
     const cublasStatus_t status =
         f2bi_lt.cublasLtMatmul(f2bi_plans_handle(plans), p->desc, &m->alpha, m->b, p->b, m->a, p->a,
-                               &m->beta, m->c, p->c, m->c, p->c, &p->algo, workspace, p->workspace,
+                               &m->beta, f2bi_matmul_from(m), p->c, m->c, p->c, &p->algo, workspace, p->workspace,
                                f2bi_cuda_stream(index));
     f2b_free(workspace);                        /* its next user comes later on the stream */
     if (refused != NULL)
@@ -37,13 +37,13 @@ static f2b_status multiply(int index, f2bi_plans *plans, const f2bi_matmul *m)
 
 /* ---- fp8 ---- */
 
-/* The codes' product first, in C itself where nothing is added to it; then scales, C and bias. */
+/* The codes' product first, in C itself unless what it holds is added; then scales, what is added and bias. */
 static f2b_status multiply_then_scale(int index, f2bi_plans *plans, const f2bi_matmul *m)
 {
     f2bi_matmul bare = *m;
     void *scratch = NULL;
-    bare.alpha = 1, bare.beta = 0, bare.bias = NULL;
-    if (m->beta != 0) {
+    bare.alpha = 1, bare.beta = 0, bare.from = bare.bias = NULL;
+    if (m->beta != 0 && f2bi_matmul_from(m) == m->c) {
         scratch = f2b_alloc((f2b_device){ F2B_CUDA, index },
                             (size_t)(m->M * m->N) * f2b_dtype_size(m->c_type), F2B_TAG_SCRATCH);
         if (scratch == NULL) return F2B_ERR_MEMORY;
@@ -90,10 +90,15 @@ bool f2bi_cuda_scales_fp8(int index)
 /* An empty sum. */
 static f2b_status no_products(int index, const f2bi_matmul *m)
 {
-    F2B_CHECK(m->bias == NULL);
-    for (int64_t r = 0; m->beta == 0 && r < m->M; r++)
-        F2B_TRY(f2bi_cuda_zero(index, (char *)m->c + (size_t)(r * m->ldc) * f2b_dtype_size(m->c_type),
-                               (size_t)m->N * f2b_dtype_size(m->c_type)));
+    const char *from = f2bi_matmul_from(m);
+    F2B_CHECK(m->bias == NULL && (m->beta == 0 || m->beta == 1));
+    if (m->beta == 1 && from == m->c) return F2B_OK;
+    const size_t size = f2b_dtype_size(m->c_type), bytes = (size_t)m->N * size;
+    for (int64_t r = 0; r < m->M; r++) {
+        const size_t at = (size_t)(r * m->ldc) * size;
+        F2B_TRY(m->beta == 0 ? f2bi_cuda_zero(index, (char *)m->c + at, bytes)
+                             : f2bi_cuda_copy_within(index, (char *)m->c + at, from + at, bytes));
+    }
     return F2B_OK;
 }
 

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/** C [M,N] = alpha * A [M,K] * B [K,N] + beta * C + bias, all row-major. */
+/** C [M,N] = alpha * A [M,K] * B [K,N] + beta * from + bias, all row-major. */
 typedef struct f2bi_matmul {
     int64_t M, N, K;
     f2b_dtype type;             /* of A and B: f32, bf16 or f16; fp8: codes of e4m3 */
@@ -22,13 +22,16 @@ typedef struct f2bi_matmul {
     void *c;
     int64_t ldc;
     f2b_dtype c_type;           /* f32, or `type`; bf16 with fp8 */
-    float alpha, beta;          /* beta 0: C is written without being read */
+    float alpha, beta;          /* beta 0: `from` is not read */
+    const void *from;           /* what beta multiplies, of C's type and ldc; NULL: C itself */
     const void *bias;           /* [N] of c_type, added to every row; or NULL */
     /* fp8 alone. A must lie as [M,K] and B as [N,K], K and N multiples of 16, places aligned to 16. */
     const float *a_scales;      /* [M]: row m of A is its codes times a_scales[m] */
     const float *b_scales;      /* [N]: likewise column n of B */
     bool fast;                  /* sums may stay in the tensor cores' own accumulators, of fewer bits */
 } f2bi_matmul;
+
+static inline const void *f2bi_matmul_from(const f2bi_matmul *m) { return m->from != NULL ? m->from : m->c; }
 
 /**
  * The product, on the device's stream; sums are f32 (f32 operands are not rounded to TF32). The

@@ -59,9 +59,10 @@ static cudaDataType_t lt_type(f2b_dtype type)
 
 /* ---- Shapes ---- */
 
-static uint32_t alignment(const void *place)
+/* Of a place, or of two, their bits together. */
+static uint32_t alignment(uintptr_t places)
 {
-    const uintptr_t at = (uintptr_t)place | BEST_ALIGNMENT;
+    const uintptr_t at = places | BEST_ALIGNMENT;
     return (uint32_t)(at & -at);
 }
 
@@ -71,8 +72,9 @@ static f2bi_shape shape_of(const f2bi_matmul *m, bool outer)
         .M = m->M, .N = m->N, .K = m->K, .lda = m->lda, .ldb = m->ldb, .ldc = m->ldc,
         .type = m->type, .c_type = m->c_type, .a_transposed = m->a_transposed,
         .b_transposed = m->b_transposed, .adds = m->beta != 0, .has_bias = m->bias != NULL,
-        .outer = outer, .fast = m->fast, .align_a = alignment(m->a), .align_b = alignment(m->b),
-        .align_c = alignment(m->c), .align_bias = alignment(m->bias),
+        .outer = outer, .fast = m->fast, .align_a = alignment((uintptr_t)m->a),
+        .align_b = alignment((uintptr_t)m->b), .align_c = alignment((uintptr_t)m->c | (uintptr_t)m->from),
+        .align_bias = alignment((uintptr_t)m->bias),
     };
 }
 

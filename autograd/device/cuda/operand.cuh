@@ -199,13 +199,13 @@ static inline f2b_status f2bi_product(const f2b_node *n, int64_t M, int64_t N, i
     return f2bi_cuda_matmul(f2b_tape_device(n->tape).index, &m);
 }
 
-/** C [M,N] = a [M,K] * b [K,N] + beta * C + bias; all of rows' type, bias [N] or NULL. */
-static inline f2b_status f2bi_biased_product(const f2b_node *n, int64_t M, int64_t N, int64_t K,
-                                             f2bi_matrix a, f2bi_matrix b, double beta, T *c,
-                                             const T *bias)
+/** C [M,N] = alpha * a [M,K] * b [K,N] + beta * from + bias; all of rows' type. from NULL: C; bias [N] or NULL. */
+static inline f2b_status f2bi_full_product(const f2b_node *n, int64_t M, int64_t N, int64_t K,
+                                           f2bi_matrix a, f2bi_matrix b, double alpha, double beta,
+                                           const T *from, T *c, const T *bias)
 {
-    f2bi_matmul m = f2bi_call(M, N, K, a, b, 1, beta, c, F2B_KERNEL_DTYPE, N);
-    m.bias = bias;
+    f2bi_matmul m = f2bi_call(M, N, K, a, b, alpha, beta, c, F2B_KERNEL_DTYPE, N);
+    m.from = from, m.bias = bias;
     return f2bi_cuda_matmul(f2b_tape_device(n->tape).index, &m);
 }
 

@@ -33,7 +33,7 @@ static f2b_status logits(const head *h, int64_t r0, int64_t rows, real *z)
 {
     const f2b_gemm_term t = { h->x + r0 * h->d, F2B_KERNEL_DTYPE, h->d, 1, h->w->data, h->w->dtype,
                               1, h->d, h->d, 1.0 };
-    return f2bi_gemm(h->dtype, rows, h->V, &t, 1, (f2b_gemm_out){ z, F2B_REAL_DTYPE, h->V, 1, 0, NULL, 0 });
+    return f2bi_gemm(h->dtype, rows, h->V, &t, 1, f2b_gemm_rows(z, F2B_REAL_DTYPE, h->V, 0));
 }
 
 /* The row becomes e = exp(z - largest), as T from its start on, less its sum at the label: e times
@@ -98,7 +98,7 @@ static f2b_status chunk_gradient(const head *h, int64_t rows, const room *r, T *
     const f2b_gemm_term t = { r->z, F2B_KERNEL_DTYPE, row_step(h), 1, h->w->data, h->w->dtype, h->d, 1,
                               h->V, 1.0 };
     F2B_TRY(f2bi_gemm(h->dtype, rows, h->d, &t, 1,
-                      (f2b_gemm_out){ r->rows, F2B_REAL_DTYPE, h->d, 1, 0, NULL, 0 }));
+                      f2b_gemm_rows(r->rows, F2B_REAL_DTYPE, h->d, 0)));
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t c = 0; c < h->d; c++)
@@ -147,7 +147,7 @@ static f2b_status weight_gradient(f2b_node *n, const head *h, real g, real *dw)
         const f2b_gemm_term t = { r.z, F2B_KERNEL_DTYPE, 1, row_step(h), r.rows, F2B_REAL_DTYPE,
                                   h->d, 1, rows, 1.0 };
         status = f2bi_gemm(h->dtype, h->V, h->d, &t, 1,
-                           (f2b_gemm_out){ dw, F2B_REAL_DTYPE, h->d, 1, 1, NULL, 0 });
+                           f2b_gemm_rows(dw, F2B_REAL_DTYPE, h->d, 1));
     }
     f2b_free(r.z);
     n->flops += 4.0 * (double)h->R * (double)h->V * (double)h->d;

@@ -16,10 +16,26 @@ static const f2b_op op_linear_frozen = {
     .backward = { F2B_KERNELS(f2bi_linear_backward) },
 };
 
+static const char *name_of(const f2b_projection *p)
+{
+    return p->weight->name ? p->weight->name : "weight";
+}
+
+static f2b_status check_residual(const f2b_tensor *x, const f2b_projection *p, int i)
+{
+    f2b_tensor y = *x;
+    y.shape[y.ndim - 1] = p->weight->shape[0];
+    const f2b_tensor *r = p->residual;
+    if (r == NULL || (f2b_same_shape(r, &y) && r->dtype == y.dtype)) return F2B_OK;
+    return f2b_fail(f2b_same_shape(r, &y) ? F2B_ERR_DTYPE : F2B_ERR_SHAPE,
+                    "linear: projection %d: residual of %s is %s, not %s", i, name_of(p),
+                    f2b_tensor_describe(r), f2b_tensor_describe(&y));
+}
+
 static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
 {
     const f2b_tensor *w = p->weight, *a = p->lora_a, *b = p->lora_b;
-    const char *name = w->name ? w->name : "weight";
+    const char *name = name_of(p);
     if (w->ndim != 2 || w->shape[1] != f2b_dim(x, -1))
         return f2b_fail(F2B_ERR_SHAPE, "linear: projection %d: %s is %s, x is %s", i, name,
                         f2b_tensor_describe(w), f2b_tensor_describe(x));
@@ -32,6 +48,7 @@ static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
                       b->shape[0] != w->shape[0] || a->shape[0] != b->shape[1]))
         return f2b_fail(F2B_ERR_SHAPE, "linear: projection %d: LoRA A %s and B %s do not fit %s", i,
                         f2b_tensor_describe(a), f2b_tensor_describe(b), f2b_tensor_describe(w));
+    F2B_TRY(check_residual(x, p, i));
     const f2b_dtype trained = x->dtype == F2B_F64 ? F2B_F64 : F2B_F32;
     const f2b_tensor *all[] = { w, p->bias, a, b };
     for (int j = 0; j < 4; j++) {
@@ -60,6 +77,7 @@ f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection 
         in[linear_slot(i, LINEAR_BIAS)] = p[i].bias;
         in[linear_slot(i, LINEAR_A)] = p[i].lora_a;
         in[linear_slot(i, LINEAR_B)] = p[i].lora_b;
+        in[linear_slot(i, LINEAR_RESIDUAL)] = p[i].residual;
         reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
         attr.has_dropout |= p[i].lora_a != NULL && dropout != NULL && dropout->p > 0;
     }
@@ -72,6 +90,7 @@ f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection 
     for (int i = 0; i < n; i++) {
         shape[x->ndim - 1] = p[i].weight->shape[0];
         out[i] = f2b_node_out(node, x->dtype, x->ndim, shape);
+        f2b_node_hands_on(node, i, linear_slot(i, LINEAR_RESIDUAL));
     }
     return f2b_node_run(node);
 }
@@ -80,6 +99,6 @@ f2b_tensor *f2b_linear(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight, f2b_te
 {
     if (x == NULL || weight == NULL) return NULL;
     f2b_tensor *y;
-    return f2b_linear_group(tape, x, &(f2b_projection){ weight, bias, NULL, NULL }, 1, 0, NULL, &y)
+    return f2b_linear_group(tape, x, &(f2b_projection){ .weight = weight, .bias = bias }, 1, 0, NULL, &y)
            == F2B_OK ? y : NULL;
 }

@@ -6,21 +6,23 @@
 
 enum { F2B_MAX_PROJECTIONS = 3 };
 
-/** One projection of a group: a weight, perhaps a bias, perhaps a LoRA pair (both or none). */
+/** One projection of a group: a weight, perhaps a bias, a LoRA pair (both or none), and what is added. */
 typedef struct f2b_projection {
     f2b_tensor *weight;     /* [out, in]  any float type */
     f2b_tensor *bias;       /* [out]      or NULL */
     f2b_tensor *lora_a;     /* [r, in]    or NULL */
     f2b_tensor *lora_b;     /* [out, r] */
+    f2b_tensor *residual;   /* [..., out] in x's type, or NULL */
 } f2b_projection;
 
 /**
  * Linear projections of the same rows, each with an optional LoRA:
  *
- *     y_i = x W_i^T + bias_i + scale * (dropout(x) A_i^T) B_i^T
+ *     y_i = x W_i^T + bias_i + scale * (dropout(x) A_i^T) B_i^T + residual_i
  *
  * The A_i of a group are applied as one skinny product, and one dropout mask serves the group.
- * A frozen weight gets no gradient and costs none.
+ * A frozen weight gets no gradient and costs none. A residual is added by the product that makes y, and its
+ * gradient is that of y, which the tape hands on (op.h).
  *
  * x        [..., in]  compute type; borrowed.
  * p        [n], n <= F2B_MAX_PROJECTIONS; weights may be stored in any float type, frozen ones

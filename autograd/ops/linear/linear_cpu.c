@@ -55,8 +55,7 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         stack_a(n, a);
         const f2b_gemm_term term = { dropped(attr, x_data, xd, M, I), F2B_KERNEL_DTYPE, I, 1,
                                      a, F2B_REAL_DTYPE, 1, I, I, attr->scale };
-        const f2b_status status = f2bi_gemm(n->dtype, M, R, &term, 1,
-                                            (f2b_gemm_out){ h, F2B_KERNEL_DTYPE, R, 1, 0, NULL, 0 });
+        const f2b_status status = f2bi_gemm(n->dtype, M, R, &term, 1, f2b_gemm_rows(h, F2B_KERNEL_DTYPE, R, 0));
         if (status != F2B_OK) {
             f2b_free(scratch);
             return status;
@@ -67,15 +66,17 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
         const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
+        const f2b_tensor *residual = n->in[linear_slot(i, LINEAR_RESIDUAL)];
         const int64_t O = w->shape[0], r = linear_rank(n, i);
         f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0 } };
         if (r > 0) {
             terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r, 1.0 };
             h += r;
         }
-        status = f2bi_gemm(n->dtype, M, O, terms, r > 0 ? 2 : 1,
-                           (f2b_gemm_out){ n->out[i]->data, F2B_KERNEL_DTYPE, O, 1, 0,
-                                           bias ? bias->data : NULL, bias ? bias->dtype : 0 });
+        f2b_gemm_out y = f2b_gemm_rows(n->out[i]->data, F2B_KERNEL_DTYPE, O, 0);
+        if (bias != NULL) y.bias = bias->data, y.bias_type = bias->dtype;
+        if (residual != NULL) y.from = residual->data, y.beta = 1;
+        status = f2bi_gemm(n->dtype, M, O, terms, r > 0 ? 2 : 1, y);
     }
     f2b_free(scratch);
     linear_add_flops(n, true, 0);
@@ -107,7 +108,7 @@ static f2b_status weight_gradients(f2b_node *n, int i, const T *x, int64_t M, in
     if (dw == NULL) return F2B_OK;
     const f2b_gemm_term term = { dy, F2B_KERNEL_DTYPE, 1, O, x, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
     n->flops += 2.0 * (double)M * (double)I * (double)O;
-    return f2bi_gemm(n->dtype, O, I, &term, 1, (f2b_gemm_out){ dw, F2B_REAL_DTYPE, I, 1, 1, NULL, 0 });
+    return f2bi_gemm(n->dtype, O, I, &term, 1, f2b_gemm_rows(dw, F2B_REAL_DTYPE, I, 1));
 }
 
 /* dh [M,R] = scale * dy B, in bf16 rounded as the products that read it would; and dB [O,r] +=
@@ -123,14 +124,13 @@ static f2b_status lora_b_gradients(f2b_node *n, T *dh, int64_t M, int64_t R)
         const T *dy = n->out[i]->grad;
         const f2b_gemm_term to_h = { dy, F2B_KERNEL_DTYPE, O, 1, b->data, b->dtype, r, 1, O,
                                      attr->scale };
-        F2B_TRY(f2bi_gemm(n->dtype, M, r, &to_h, 1,
-                          (f2b_gemm_out){ dh, F2B_KERNEL_DTYPE, R, 1, 0, NULL, 0 }));
+        F2B_TRY(f2bi_gemm(n->dtype, M, r, &to_h, 1, f2b_gemm_rows(dh, F2B_KERNEL_DTYPE, R, 0)));
         real *db = f2b_node_grad(n, linear_slot(i, LINEAR_B), NULL);
         if (db != NULL) {
             const f2b_gemm_term to_b = { h, F2B_KERNEL_DTYPE, 1, R, dy, F2B_KERNEL_DTYPE, O, 1, M,
                                          1.0 };
-            F2B_TRY(f2bi_gemm(n->dtype, r, O, &to_b, 1,
-                              (f2b_gemm_out){ db, F2B_REAL_DTYPE, 1, r, 1, NULL, 0 }));
+            const f2b_gemm_out turned = { .c = db, .c_type = F2B_REAL_DTYPE, .c_row = 1, .c_col = r, .beta = 1 };
+            F2B_TRY(f2bi_gemm(n->dtype, r, O, &to_b, 1, turned));
         }
         h += r, dh += r;
     }
@@ -147,7 +147,7 @@ static f2b_status lora_a_gradients(f2b_node *n, const T *dh, T *space, real *da,
     if (!wanted) return F2B_OK;
     const T *xd = dropped(attr, n->in[LINEAR_X]->data, space, M, I);
     const f2b_gemm_term term = { dh, F2B_KERNEL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
-    F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, (f2b_gemm_out){ da, F2B_REAL_DTYPE, I, 1, 0, NULL, 0 }));
+    F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, f2b_gemm_rows(da, F2B_REAL_DTYPE, I, 0)));
     for (int i = 0; i < attr->n; i++) {
         const int64_t count = linear_rank(n, i) * I;
         real *grad = f2b_node_grad(n, linear_slot(i, LINEAR_A), NULL);
@@ -181,10 +181,9 @@ static f2b_status multiply_back(const f2b_node *n, const wanted_rows *w, bool fr
     const f2b_gemm_term lora = { w->dh, F2B_KERNEL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
     if (R > 0 && !attr->has_dropout) terms[n_terms++] = lora;
     F2B_TRY(f2bi_gemm(n->dtype, w->M, I, terms, n_terms,
-                      (f2b_gemm_out){ w->dx, F2B_KERNEL_DTYPE, I, 1, fresh ? 0 : 1, NULL, 0 }));
+                      f2b_gemm_rows(w->dx, F2B_KERNEL_DTYPE, I, fresh ? 0 : 1)));
     if (R == 0 || !attr->has_dropout) return F2B_OK;
-    F2B_TRY(f2bi_gemm(n->dtype, w->M, I, &lora, 1,
-                      (f2b_gemm_out){ dxd, F2B_KERNEL_DTYPE, I, 1, 0, NULL, 0 }));
+    F2B_TRY(f2bi_gemm(n->dtype, w->M, I, &lora, 1, f2b_gemm_rows(dxd, F2B_KERNEL_DTYPE, I, 0)));
 #pragma omp parallel for schedule(static)
     for (int64_t m = 0; m < w->M; m++)
         f2bi_dropout_row_backward(&attr->dropout, w->picked != NULL ? w->picked[m] : m, I, dxd + m * I,

@@ -4,7 +4,8 @@
  * another are decoded before their product, but for fp8 (device/cuda/fp8.cuh).
  *
  * A LoRA's small products come first and the weight's is added to them with beta = 1: the large product
- * reads the result while it multiplies, where a LoRA that is added afterwards would wait for it.
+ * reads the result while it multiplies, where a LoRA that is added afterwards would wait for it. The first of
+ * these products adds the residual.
  */
 #include "autograd/device/cuda/column_sums.cuh"
 #include "autograd/device/cuda/fp8.cuh"
@@ -88,13 +89,21 @@ static f2b_status skinny(const f2b_node *n, const lora_space *s, T *h, int64_t M
                         F2B_KERNEL_DTYPE, R);
 }
 
-/* y = scale * h B^T */
+/* What the first of the products that make y adds, or NULL. */
+static const T *residual_of(const f2b_node *n, int i)
+{
+    const f2b_tensor *residual = n->in[linear_slot(i, LINEAR_RESIDUAL)];
+    return residual != NULL ? (const T *)residual->data : NULL;
+}
+
+/* y = scale * h B^T + residual */
 static f2b_status through_lora(const f2b_node *n, int i, const lora_space *s, const T *h, int64_t M,
                                int64_t R)
 {
     const int64_t O = f2b_dim(n->out[i], -1), r = linear_rank(n, i);
-    return f2bi_product(n, M, O, r, f2bi_plain(h, R), f2bi_turned(s->b[i], r), attr_of(n)->scale, 0,
-                        n->out[i]->data, F2B_KERNEL_DTYPE, O);
+    const T *residual = residual_of(n, i);
+    return f2bi_full_product(n, M, O, r, f2bi_plain(h, R), f2bi_turned(s->b[i], r), attr_of(n)->scale,
+                             residual != NULL ? 1 : 0, residual, (T *)n->out[i]->data, NULL);
 }
 
 static f2b_status lora_forward(f2b_node *n, T *h, int64_t M, int64_t I, int64_t R)
@@ -111,13 +120,14 @@ static f2b_status lora_forward(f2b_node *n, T *h, int64_t M, int64_t I, int64_t 
     return status;
 }
 
-/* y (+)= x W^T + bias, added where a LoRA is there already; x8: the rows of x, for an fp8 weight. */
+/* y = x W^T + bias, and what a LoRA has put there, or else the residual; x8: the rows of x, for an fp8 weight. */
 static f2b_status through_weight(const f2b_node *n, int i, const f2bi_fp8_rows *x8, int64_t M, int64_t I)
 {
     const f2b_tensor *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
     const f2b_tensor *bias = n->in[linear_slot(i, LINEAR_BIAS)];
-    const double beta = linear_rank(n, i) > 0 ? 1 : 0;
     T *y = (T *)n->out[i]->data;
+    const T *from = linear_rank(n, i) > 0 ? y : residual_of(n, i);
+    const double beta = from != NULL ? 1 : 0;
     const T *bias_row = NULL, *operand = NULL;
     void *w_scratch = NULL, *bias_scratch = NULL;
     const bool fp8 = f2bi_fp8_is_multiplied(w);
@@ -125,10 +135,10 @@ static f2b_status through_weight(const f2b_node *n, int i, const f2bi_fp8_rows *
     if (!fp8) operand = f2bi_operand(n, w, &w_scratch);
     f2b_status status = F2B_ERR_MEMORY;
     if ((bias == NULL || bias_row != NULL) && (fp8 || operand != NULL))
-        status = fp8 ? f2bi_fp8_forward(n, y, x8, w, bias_row, beta, M)
-                     : f2bi_biased_product(n, M, w->shape[0], I,
-                                           f2bi_plain((const T *)n->in[LINEAR_X]->data, I),
-                                           f2bi_turned(operand, I), beta, y, bias_row);
+        status = fp8 ? f2bi_fp8_forward(n, y, x8, w, beta, from, bias_row, M)
+                     : f2bi_full_product(n, M, w->shape[0], I,
+                                         f2bi_plain((const T *)n->in[LINEAR_X]->data, I),
+                                         f2bi_turned(operand, I), 1, beta, from, y, bias_row);
     f2b_free(bias_scratch);
     f2b_free(w_scratch);
     return status;

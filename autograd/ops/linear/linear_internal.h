@@ -12,8 +12,9 @@ typedef struct linear_attr {
     f2b_dropout dropout;
 } linear_attr;
 
-/* Inputs of a node: x, then four slots a projection. */
-enum { LINEAR_X = 0, LINEAR_WEIGHT = 1, LINEAR_BIAS = 2, LINEAR_A = 3, LINEAR_B = 4, LINEAR_STEP = 4 };
+/* Inputs of a node: x, then five slots a projection. */
+enum { LINEAR_X = 0, LINEAR_WEIGHT = 1, LINEAR_BIAS = 2, LINEAR_A = 3, LINEAR_B = 4, LINEAR_RESIDUAL = 5,
+       LINEAR_STEP = 5 };
 static inline int linear_slot(int projection, int what) { return projection * LINEAR_STEP + what; }
 
 /* Of the LoRA of projection i, 0 where there is none; and of all together. */
