@@ -14,7 +14,7 @@
 #include "autograd/device/device.h"
 #include "cli/exit_codes.h"
 #include "cli/options_internal.h"
-#include "cli/standard_streams.h"
+#include "cli/process.h"
 #include "cli/version.h"
 
 f2b_status f2b_device_parse(const char *text, f2b_device *device)
@@ -233,7 +233,7 @@ static f2b_status choose_products(void)
 bool f2b_options_parse(const f2b_command *command, int argc, char **argv, f2b_arguments *arguments,
                        int *exit_code)
 {
-    f2b_streams_hold();
+    f2b_process_prepare();
     *arguments = (f2b_arguments){ .device = F2B_HOST };
     f2bi_options all;
     f2bi_options_join(&all, command->options);

@@ -29,11 +29,9 @@ void f2b_signals_install(void)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    /* A reader that went away (`| head`), or a file beyond the process's limit, is an error of the
-     * write, told by its status. */
+    /* A reader that went away (`| head`) is an error of the write, told by its status. */
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
-    sigaction(SIGXFSZ, &action, NULL);
 }
 
 bool f2b_signals_stop(void *context)

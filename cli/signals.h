@@ -1,6 +1,6 @@
 /*
  * SIGINT, SIGTERM and SIGUSR1 ask a program to save its state and end; they only set a flag. A
- * second SIGINT ends the program at once. SIGPIPE and SIGXFSZ are ignored: the write fails.
+ * second SIGINT ends the program at once. SIGPIPE is ignored: the write fails.
  */
 #ifndef F2B_CLI_SIGNALS_H
 #define F2B_CLI_SIGNALS_H

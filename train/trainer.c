@@ -177,14 +177,14 @@ static f2b_status close_run(run *r, f2b_status status)
 
 /* ---- Stepping ---- */
 
-/* The state as it is now, if it is not saved yet: on disk when this returns. */
-/* Of a save: whether one failed is remembered, so that none is tried after it. */
+/* That a save failed is remembered, so that none is tried after it. */
 static f2b_status saving(run *r, f2b_status status)
 {
     r->save_failed = r->save_failed || status != F2B_OK;
     return status;
 }
 
+/* The state as it is now, if it is not saved yet: on disk when this returns. */
 static f2b_status save(run *r)
 {
     if (r->saved == r->at.step) return saving(r, f2b_saver_wait(r->saver));

@@ -91,6 +91,11 @@ expect 0 '' 'a base from nothing'
 train --quiet model.path="$work/base" run.dir="$work/first" train.steps=4
 "$bin/f2b-export" --checkpoint "$work/first" --format peft --out "$work/export" --quiet >"$work/out" ||
     fail 'f2b-export --format peft'
+(ulimit -f 4; exec "$bin/f2b-export" --checkpoint "$work/first" --format peft --out "$work/limited" --quiet) \
+    >"$work/out" 2>"$work/err"
+code=$?
+expect 3 'File too large' 'f2b-export beyond the limit on files'
+[ -e "$work/limited" ] && fail 'f2b-export beyond the limit on files leaves something in place'
 for from in "$work/first" "$work/export"; do
     train --quiet model.path="$work/base" run.dir="$work/from-$(basename "$from")" train.steps=3 \
         trainable.start_from="$from"
