@@ -9,7 +9,7 @@
  * streams, from memory (`memory`) and from the caches (`cache`). Each is two numbers: the best of
  * ROUNDS by the clock, and that of all rounds by the seconds that the threads had a processor, which
  * other work on the machine does not lengthen. The system counts those of a thread on another processor
- * in ticks of some milliseconds, so that a round by itself may seem to have taken half its time.
+ * in ticks of some milliseconds, so that a round takes several of them.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -123,8 +123,7 @@ static rate peak(float (*work)(long), double flops_a_turn, long turns, int round
     return best;
 }
 
-/* GFLOP/s of C = A B^T in a precision, as a linear layer has it. A round of a short product is many, so that the
- * system's ticks count little. */
+/* GFLOP/s of C = A B^T in a precision, as a linear layer has it. */
 static rate product(f2b_dtype type, int64_t m, int64_t n, int64_t k, int rounds, double flops_a_round)
 {
     const size_t size = type == F2B_BF16 ? 2 : 4;
@@ -150,14 +149,14 @@ static rate product(f2b_dtype type, int64_t m, int64_t n, int64_t k, int rounds,
 }
 
 /* GB/s over arrays of `count` floats. */
-static rate bandwidth(int64_t count, int rounds)
+static rate bandwidth(int64_t count, int rounds, int64_t floats_a_round)
 {
     float *a = aligned_alloc(64, (size_t)count * 4), *b = aligned_alloc(64, (size_t)count * 4),
           *c = aligned_alloc(64, (size_t)count * 4);
     if (a == NULL || b == NULL || c == NULL) exit(1);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++) a[i] = 0, b[i] = 1, c[i] = 2;
-    const int turns = (int)((1 << 22) / count) + 1;
+    const int turns = (int)(floats_a_round / count) + 1;
     rate best = { 0 };
     for (int r = 0; r < rounds; r++) {
         begin(&best);
@@ -183,13 +182,14 @@ int main(int argc, char **argv)
     const int rounds = atoi(argv[1]);
     const bool quick = argc > 2, has_fma = multiply_adds_f32(1) != 0,
                has_bf16 = multiply_adds_bf16(1) != 0;
-    const long turns = 1 << (quick ? 10 : 16);
+    const long turns = 1 << (quick ? 10 : 19);
+    const int64_t floats = quick ? 1 << 20 : 1 << 29;
     const double numbers = (double)LANES * CHAINS;
     printf("{\"threads\": %d", omp_get_max_threads());
     print("f32_peak", has_fma ? peak(multiply_adds_f32, 2 * numbers, turns, rounds) : (rate){ 0 });
     print("bf16_peak", has_bf16 ? peak(multiply_adds_bf16, 4 * numbers, turns, rounds) : (rate){ 0 });
-    print("memory", bandwidth(quick ? 1 << 16 : 1 << 25, rounds));
-    print("cache", bandwidth(1 << 16, rounds));
+    print("memory", bandwidth(quick ? 1 << 16 : 1 << 25, rounds, floats));
+    print("cache", bandwidth(1 << 16, rounds, floats));
     printf(", \"products\": [");
     static const int64_t shapes[][3] = {
         { 5088, 512, 512 }, { 5088, 1376, 512 }, { 5088, 512, 1376 }, { 5088, 16, 512 },
