@@ -2,10 +2,11 @@
  * The GEMM of gemm.h. Loops, outermost first: slabs of columns (B is packed once a slab, by all
  * threads), tiles of rows x columns (one task each), passes along k over all terms, panels of NR
  * columns, groups of MR rows (sums in registers for the whole pass). A is read in place where its rows
- * are contiguous in the type of packed operands and do not collide in the cache, else packed tile by tile. Where rows are few for the
- * size of B (an answer's next token, a LoRA's gradients, one conversation through a large model), a task
- * has all rows and some columns: A is packed whole if at all, and each task packs panels of its own, pass
- * by pass, and reads them out of its cache, so that one thread waits for memory while another multiplies.
+ * are contiguous in the type of packed operands and do not collide in the cache, else packed tile by tile.
+ * Where rows are few for the size of B (an answer's next token, one conversation through a large model), a
+ * task has all rows and some columns: A is packed whole if at all, and each task packs panels of its own,
+ * pass by pass, and reads them out of its cache, so that one thread waits for memory while another
+ * multiplies. Where they are fewer still (a LoRA's gradients), B is not packed if its rows are contiguous.
  */
 #include <omp.h>
 #include <string.h>
