@@ -197,12 +197,14 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 
 #else
 
-INLINE_MICRO fused(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                   int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
+                          int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;
         const vec b1 = nv == 2 ? *(const vec *)(b + VL) : zero;
+        if (far) __builtin_prefetch(b + AHEAD * ldb);
+        if (far) __builtin_prefetch(b + AHEAD * ldb + VL);
     ,
         const vec x = *at - zero;
         c[i][0] += x * b0;
@@ -210,52 +212,32 @@ INLINE_MICRO fused(const int mr, const int nv, const f2bi_run *runs, int n_runs,
     )
 }
 
-MICROS(fused, NO_TARGET, 1) MICROS(fused, NO_TARGET, 2) MICROS(fused, NO_TARGET, 3)
-MICROS(fused, NO_TARGET, 4) MICROS(fused, NO_TARGET, 5) MICROS(fused, NO_TARGET, 6)
-#if F2BI_VECTOR_BYTES == 64
-MICROS(fused, NO_TARGET, 7) MICROS(fused, NO_TARGET, 8) MICROS(fused, NO_TARGET, 9)
-MICROS(fused, NO_TARGET, 10) MICROS(fused, NO_TARGET, 11) MICROS(fused, NO_TARGET, 12)
-MICROS(fused, NO_TARGET, 13) MICROS(fused, NO_TARGET, 14)
-#endif
-static micro_fn *const fused_micros[][2] = {
-    NAMES(fused, 1), NAMES(fused, 2), NAMES(fused, 3), NAMES(fused, 4), NAMES(fused, 5),
-    NAMES(fused, 6),
-#if F2BI_VECTOR_BYTES == 64
-    NAMES(fused, 7), NAMES(fused, 8), NAMES(fused, 9), NAMES(fused, 10), NAMES(fused, 11),
-    NAMES(fused, 12), NAMES(fused, 13), NAMES(fused, 14),
-#endif
-};
-
+#define FUSED(mr, nv, ...) multiply_add(false, mr, nv, __VA_ARGS__)
 /* B where it lies, which no processor sees coming: rows far apart, a cache line or two of each. */
-INLINE_MICRO far(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
-{
-    MICRO_BODY(MR,
-        const vec b0 = *(const vec *)b;
-        const vec b1 = nv == 2 ? *(const vec *)(b + VL) : zero;
-        __builtin_prefetch(b + AHEAD * ldb);
-        __builtin_prefetch(b + AHEAD * ldb + VL);
-    ,
-        const vec x = *at - zero;
-        c[i][0] += x * b0;
-        if (nv == 2) c[i][1] += x * b1;
-    )
-}
+#define FAR(mr, nv, ...) multiply_add(true, mr, nv, __VA_ARGS__)
 
-MICROS(far, NO_TARGET, 1) MICROS(far, NO_TARGET, 2) MICROS(far, NO_TARGET, 3)
-MICROS(far, NO_TARGET, 4) MICROS(far, NO_TARGET, 5) MICROS(far, NO_TARGET, 6)
 #if F2BI_VECTOR_BYTES == 64
-MICROS(far, NO_TARGET, 7) MICROS(far, NO_TARGET, 8) MICROS(far, NO_TARGET, 9)
-MICROS(far, NO_TARGET, 10) MICROS(far, NO_TARGET, 11) MICROS(far, NO_TARGET, 12)
-MICROS(far, NO_TARGET, 13) MICROS(far, NO_TARGET, 14)
+#define ALL_MICROS(PREFIX)                                                                        \
+    MICROS(PREFIX, NO_TARGET, 1) MICROS(PREFIX, NO_TARGET, 2) MICROS(PREFIX, NO_TARGET, 3)        \
+    MICROS(PREFIX, NO_TARGET, 4) MICROS(PREFIX, NO_TARGET, 5) MICROS(PREFIX, NO_TARGET, 6)        \
+    MICROS(PREFIX, NO_TARGET, 7) MICROS(PREFIX, NO_TARGET, 8) MICROS(PREFIX, NO_TARGET, 9)        \
+    MICROS(PREFIX, NO_TARGET, 10) MICROS(PREFIX, NO_TARGET, 11) MICROS(PREFIX, NO_TARGET, 12)     \
+    MICROS(PREFIX, NO_TARGET, 13) MICROS(PREFIX, NO_TARGET, 14)
+#define ALL_NAMES(PREFIX)                                                                         \
+    NAMES(PREFIX, 1), NAMES(PREFIX, 2), NAMES(PREFIX, 3), NAMES(PREFIX, 4), NAMES(PREFIX, 5),     \
+    NAMES(PREFIX, 6), NAMES(PREFIX, 7), NAMES(PREFIX, 8), NAMES(PREFIX, 9), NAMES(PREFIX, 10),    \
+    NAMES(PREFIX, 11), NAMES(PREFIX, 12), NAMES(PREFIX, 13), NAMES(PREFIX, 14)
+#else
+#define ALL_MICROS(PREFIX)                                                                        \
+    MICROS(PREFIX, NO_TARGET, 1) MICROS(PREFIX, NO_TARGET, 2) MICROS(PREFIX, NO_TARGET, 3)        \
+    MICROS(PREFIX, NO_TARGET, 4) MICROS(PREFIX, NO_TARGET, 5) MICROS(PREFIX, NO_TARGET, 6)
+#define ALL_NAMES(PREFIX)                                                                         \
+    NAMES(PREFIX, 1), NAMES(PREFIX, 2), NAMES(PREFIX, 3), NAMES(PREFIX, 4), NAMES(PREFIX, 5),     \
+    NAMES(PREFIX, 6)
 #endif
-static micro_fn *const far_micros[][2] = {
-    NAMES(far, 1), NAMES(far, 2), NAMES(far, 3), NAMES(far, 4), NAMES(far, 5), NAMES(far, 6),
-#if F2BI_VECTOR_BYTES == 64
-    NAMES(far, 7), NAMES(far, 8), NAMES(far, 9), NAMES(far, 10), NAMES(far, 11),
-    NAMES(far, 12), NAMES(far, 13), NAMES(far, 14),
-#endif
-};
+ALL_MICROS(FUSED) ALL_MICROS(FAR)
+static micro_fn *const fused_micros[][2] = { ALL_NAMES(FUSED) };
+static micro_fn *const far_micros[][2] = { ALL_NAMES(FAR) };
 
 static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 {
@@ -369,7 +351,8 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
                              int64_t lda, const elem *packed, int64_t packed_k, real beta, real *c,
                              int64_t ldc)
 {
-    const f2bi_run run = { a, packed, lda, NR * STEP, f2bi_whole_units(packed_k) * NR, k, alpha };
+    const f2bi_run run = { .a = a, .b = packed, .lda = lda, .ldb = NR * STEP,
+                           .b_panel = f2bi_whole_units(packed_k) * NR, .k = k, .alpha = alpha };
     KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, c, false, ldc, 1, beta, NULL });
 }
 
