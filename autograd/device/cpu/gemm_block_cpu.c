@@ -161,12 +161,14 @@ DOT_TARGET INLINE_MICRO far_dot(const int mr, const int nv, const f2bi_run *runs
         c[i][1] = (vec)_mm512_dpbf16_ps((__m512)c[i][1], (__m512bh)x, b1);
     )
 }
-#define FAR(mr) MICRO(far_dot, DOT_TARGET, mr, 2)
-#define FAR_NAMES(mr) { far_dot_##mr##_2, far_dot_##mr##_2 }
-FAR(1) FAR(2) FAR(3) FAR(4) FAR(5) FAR(6) FAR(7) FAR(8) FAR(9) FAR(10) FAR(11) FAR(12) FAR(13) FAR(14)
+#define FAR_DOT(mr) MICRO(far_dot, DOT_TARGET, mr, 2)
+#define FAR_DOT_NAMES(mr) { far_dot_##mr##_2, far_dot_##mr##_2 }
+FAR_DOT(1) FAR_DOT(2) FAR_DOT(3) FAR_DOT(4) FAR_DOT(5) FAR_DOT(6) FAR_DOT(7)
+FAR_DOT(8) FAR_DOT(9) FAR_DOT(10) FAR_DOT(11) FAR_DOT(12) FAR_DOT(13) FAR_DOT(14)
 static micro_fn *const far_micros[][2] = {
-    FAR_NAMES(1), FAR_NAMES(2), FAR_NAMES(3), FAR_NAMES(4), FAR_NAMES(5), FAR_NAMES(6), FAR_NAMES(7),
-    FAR_NAMES(8), FAR_NAMES(9), FAR_NAMES(10), FAR_NAMES(11), FAR_NAMES(12), FAR_NAMES(13), FAR_NAMES(14),
+    FAR_DOT_NAMES(1), FAR_DOT_NAMES(2), FAR_DOT_NAMES(3), FAR_DOT_NAMES(4), FAR_DOT_NAMES(5),
+    FAR_DOT_NAMES(6), FAR_DOT_NAMES(7), FAR_DOT_NAMES(8), FAR_DOT_NAMES(9), FAR_DOT_NAMES(10),
+    FAR_DOT_NAMES(11), FAR_DOT_NAMES(12), FAR_DOT_NAMES(13), FAR_DOT_NAMES(14),
 };
 
 MICROS(dot, DOT_TARGET, 1) MICROS(dot, DOT_TARGET, 2) MICROS(dot, DOT_TARGET, 3)
@@ -197,8 +199,8 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 
 #else
 
-INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                          int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs,
+                          int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
 {
     MICRO_BODY(MR,
         const vec b0 = *(const vec *)b;

@@ -32,26 +32,6 @@ f2b_status KERNEL(f2bi_silu_mul_forward)(f2b_node *n)
 }
 
 /* With s = sigmoid(g):  dg = dy * u * s (1 + g (1 - s)),  du = dy * g * s. */
-F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up,
-                       const T *restrict dy, T *restrict dg, const bool fresh)
-{
-    for (int64_t i = 0; i < D; i++) {
-        const real g = LOAD(gate[i]), s = f2bi_sigmoid(g);
-        const real d = LOAD(dy[i]) * LOAD(up[i]) * (s * (1 + g * (1 - s)));
-        STORE(dg[i], fresh ? d : LOAD(dg[i]) + d);
-    }
-}
-
-F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T *restrict du,
-                     const bool fresh)
-{
-    for (int64_t i = 0; i < D; i++) {
-        const real g = LOAD(gate[i]), d = LOAD(dy[i]) * (g * f2bi_sigmoid(g));
-        STORE(du[i], fresh ? d : LOAD(du[i]) + d);
-    }
-}
-
-/* Both at once where both are written: what a layer does. */
 typedef struct slopes {
     real gate, up;
 } slopes;
@@ -62,6 +42,25 @@ static inline slopes slopes_of(real g, real u, real d)
     return (slopes){ d * u * (s * (1 + g * (1 - s))), d * (g * s) };
 }
 
+F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up,
+                       const T *restrict dy, T *restrict dg, const bool fresh)
+{
+    for (int64_t i = 0; i < D; i++) {
+        const real d = slopes_of(LOAD(gate[i]), LOAD(up[i]), LOAD(dy[i])).gate;
+        STORE(dg[i], fresh ? d : LOAD(dg[i]) + d);
+    }
+}
+
+F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T *restrict du,
+                     const bool fresh)
+{
+    for (int64_t i = 0; i < D; i++) {
+        const real d = slopes_of(LOAD(gate[i]), 0, LOAD(dy[i])).up;
+        STORE(du[i], fresh ? d : LOAD(du[i]) + d);
+    }
+}
+
+/* Both at once where both are written: what a layer does. */
 F2BI_ROW_LOOP both_rows(int64_t D, const T *restrict gate, const T *restrict up, const T *restrict dy,
                         T *restrict dg, T *restrict du)
 {
