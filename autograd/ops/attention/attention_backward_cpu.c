@@ -49,7 +49,7 @@ typedef struct key_side {
 static int64_t backward_space(const view *w)
 {
     const int64_t L = w->longest, D = w->D;
-    return (2 * L * even(D) + D * even(L) + 2 * BK * BQ + PACKED(BK, BQ) + 2 * PACKED(D, BQ)
+    return (2 * L * even(D) + D * even(L) + 2 * apart(BK * BQ) + PACKED(BK, BQ) + 2 * PACKED(D, BQ)
             + 2 * PACKED(BQ, D)) * (int64_t)sizeof(T)
            + (2 * L * D + 2 * BK * BQ + 2 * D * BQ + 3 * BQ) * (int64_t)sizeof(real) + 19 * 64;
 }
@@ -138,14 +138,15 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
     const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
     if (w->q_start[s] == w->q_start[s + 1] && !out->fresh_k && !out->fresh_v) return;
     TAKE(T, k_space, L * even(D)); TAKE(T, v_space, L * even(D)); TAKE(T, k_turned, D * even(L));
-    TAKE(T, pt, BK * BQ); TAKE(T, ds, BK * BQ); TAKE(T, ds_packed, PACKED(BK, BQ));
+    TAKE(T, p_apart, apart(BK * BQ)); TAKE(T, ds_apart, apart(BK * BQ)); TAKE(T, ds_packed, PACKED(BK, BQ));
     TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
     TAKE(T, q_row, PACKED(BQ, D)); TAKE(T, do_row, PACKED(BQ, D));
     TAKE(real, dk, L * D); TAKE(real, dv, L * D); TAKE(real, dqt, D * BQ); TAKE(real, dq, D * BQ);
     TAKE(real, scores, BK * BQ); TAKE(real, dp, BK * BQ); TAKE(real, delta, BQ); TAKE(real, lse, BQ);
     TAKE(int32_t, limit, BQ);
     key_side x = { .block = in_tiles() ? BK : BK_IN_REGISTERS, .k_turned = k_turned, .ldt = even(L),
-                   .s = scores, .dp = dp, .pt = pt, .ds = ds, .ds_packed = ds_packed, .dk = dk,
+                   .s = scores, .dp = dp, .pt = F2BI_ATT_IN_PLACE ? (void *)scores : p_apart,
+                   .ds = F2BI_ATT_IN_PLACE ? (void *)dp : ds_apart, .ds_packed = ds_packed, .dk = dk,
                    .dv = dv, .dqt = dqt, .dq = dq };
     x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
     x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);

@@ -17,7 +17,7 @@ typedef struct forward_out {
 static int64_t forward_space(const view *w)
 {
     const int64_t L = w->longest, D = w->D, BQ = block_rows();
-    return (PACKED(D, padded(L)) + PACKED(L, D) + BQ * (padded(L) + even(D))) * (int64_t)sizeof(T)
+    return (PACKED(D, padded(L)) + PACKED(L, D) + apart(BQ * padded(L)) + BQ * even(D)) * (int64_t)sizeof(T)
            + BQ * (padded(L) + D) * (int64_t)sizeof(real) + 6 * 64;
 }
 
@@ -27,8 +27,9 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
     const int64_t D = w->D, L = w->k_count[s], BQ = block_rows();
     const int64_t first = w->k_start[s] * w->k_width + g * D;
     TAKE(T, keys, PACKED(D, padded(L))); TAKE(T, values, PACKED(L, D));
-    TAKE(T, p, BQ * padded(L)); TAKE(T, q_space, BQ * even(D));
+    TAKE(T, p_apart, apart(BQ * padded(L))); TAKE(T, q_space, BQ * even(D));
     TAKE(real, scores, BQ * padded(L)); TAKE(real, o, BQ * D);
+    T *const p = F2BI_ATT_IN_PLACE ? (void *)scores : p_apart;
     if (w->q_start[s] == w->q_start[s + 1]) return;
     pack_columns(keys, w->k + first, w->k_width, L, D);
     pack_rows(values, w->v + first, w->k_width, L, D);
@@ -36,7 +37,7 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
         for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {
             const int64_t left = w->q_start[s + 1] - t, rows = left < BQ ? left : BQ;
-            const int64_t wide = padded(most_visible(w, t, rows));
+            const int64_t seen = most_visible(w, t, rows), wide = padded(seen);
             real inverse[IN_TILES];
             int64_t ldq;
             const T *q = left_rows(w->q + t * w->q_width + h * D, w->q_width, rows, D, q_space, &ldq);
@@ -46,7 +47,8 @@ static void forward_task(const view *w, int64_t s, int64_t g, char *space, void 
                                                           w->limit[t + i], wide, w->scale, &inverse[i]);
                 if (out->lse) out->lse[h * w->Tq + t + i] = lse;
             }
-            BLOCK(rows, D, steps_of(wide, L), 1, p, wide, values, L, 0, o, D);
+            ask_for_rows(out->o + t * w->q_width + h * D, w->q_width, rows, D);
+            BLOCK(rows, D, steps_of(wide, seen), 1, p, wide, values, L, 0, o, D);
             KERNEL(f2bi_scaled_rows)(out->o + t * w->q_width + h * D, w->q_width, o, rows, D, inverse, 1, false);
         }
     }

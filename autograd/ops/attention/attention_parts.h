@@ -46,6 +46,9 @@ static inline view view_of(const f2b_node *n)
 static inline int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 static inline int64_t padded(int64_t n) { return (n + F2BI_ATT_PAD - 1) / F2BI_ATT_PAD * F2BI_ATT_PAD; }
 
+/* Elements of P or dS that are not where S or dP were. */
+static inline int64_t apart(int64_t elements) { return F2BI_ATT_IN_PLACE ? 0 : elements; }
+
 /* Rows of x (stride `width`) as the left side of a product: in place, but copied to `space` [rows, even(D)]
  * where pairs would be read across their end (bf16 and an odd D), or rows collide in the cache. */
 static inline const T *left_rows(const T *x, int64_t width, int64_t rows, int64_t D, T *space, int64_t *ld)
@@ -73,6 +76,13 @@ static inline void pack_columns(T *packed, const T *x, int64_t width, int64_t ro
 {
     const f2b_gemm_term t = { .b = x, .b_type = F2B_KERNEL_DTYPE, .b_row = 1, .b_col = width, .k = D };
     PACK(packed, &t, 0, rows);
+}
+
+/* Asks for `rows` rows of D, `width` apart, that will be written. */
+static inline void ask_for_rows(T *y, int64_t width, int64_t rows, int64_t D)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < D; c += 64 / (int64_t)sizeof(T)) __builtin_prefetch(y + i * width + c, 1);
 }
 
 static inline int64_t most_visible(const view *w, int64_t t0, int64_t rows)

@@ -1,6 +1,6 @@
 /*
  * The softmax of attention, forward and backward, on blocks of scores. Compiled as kernels are (kernel.h).
- * In bf16 it goes with the products (products.h): AVX-512 where they are, else plain loops.
+ * By AVX-512 if f32 is compiled for it, in bf16 if the products go by it (products.h); else plain loops.
  */
 #ifndef F2B_AUTOGRAD_OPS_ATTENTION_ROWS_H
 #define F2B_AUTOGRAD_OPS_ATTENTION_ROWS_H
@@ -9,6 +9,13 @@
 
 /* Rows of scores are whole vectors, and whole units of packed operands (gemm.h). */
 enum { F2BI_ATT_PAD = 64 / sizeof(T) };
+
+/* Where T is real, P takes the place of S, and dS that of dP: p = s and ds = dp below. */
+#if defined(F2B_KERNEL_BF16)
+enum { F2BI_ATT_IN_PLACE = 0 };
+#else
+enum { F2BI_ATT_IN_PLACE = 1 };
+#endif
 
 /* One row of scores s, of which the first n count: p[j] = exp(scale*s[j] - largest) for j < n, 0 up to
  * `wide` (n <= wide, a multiple of F2BI_ATT_PAD; s is that long and may be changed). Returns the log of
