@@ -12,7 +12,7 @@
 #define IN_REGISTER(p) (void)(p)
 #endif
 
-enum { AHEAD = 12 };                /* steps for which memory is asked early where B is not packed */
+enum { AHEAD = 48 };                /* steps for which memory is asked early where B is not packed */
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
@@ -54,10 +54,13 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
             for (int g = 0; g < 5; g++) p[g] += STEP;                                             \
         }                                                                                         \
     }                                                                                             \
+    if (alpha != 1)                                                                               \
+        _Pragma("GCC unroll 14")                                                                  \
+        for (int i = 0; i < mr; i++) c[i][0] *= alpha, c[i][1] *= alpha;                          \
     _Pragma("GCC unroll 14")                                                                      \
     for (int i = 0; i < mr; i++, out += ldo)                                                      \
         for (int v = 0; v < nv; v++) {                                                            \
-            vec sum = alpha * c[i][v];                                                            \
+            vec sum = c[i][v];                                                                    \
             if (beta != 0) sum += beta * *(const vec *)((const char *)(out + v * VL) + from);     \
             *(vec *)(out + v * VL) = sum;                                                         \
         }
@@ -315,6 +318,19 @@ static inline void write_group(f2bi_block_out o, int64_t i, int64_t j, real *val
     KERNEL(f2bi_gemm_write)(&o, values, NR, rows, n);
 }
 
+/* Asks for what a group of rows writes, and reads to add to it, while it is being multiplied. */
+static inline void ask_for(const f2bi_block_out *o, int64_t i, int64_t j, int64_t rows, int64_t n)
+{
+    const int64_t size = o->rounded ? (int64_t)sizeof(f2b_bf16) : (int64_t)sizeof(real);
+    const f2bi_block_out at = f2bi_block_at(*o, i, j);
+    const bool reads = o->beta != 0 && o->from != o->c;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t b = 0; b < n * size; b += 64) {
+            __builtin_prefetch((const char *)at.c + r * o->row * size + b, 1, 2);
+            if (reads) __builtin_prefetch((const char *)at.from + r * o->row * size + b, 0, 2);
+        }
+}
+
 /* Rows are spread evenly over groups of as many as the kernels take: the first g groups have m * g / groups
  * of them (without dividing each time, which short products would notice). */
 void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
@@ -339,6 +355,7 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             rows = fewest, owed += rest;
             if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
+            if (o.early) ask_for(&o, i, j, rows, nj);
             if (in_place) {
                 micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta, from);
                 continue;
@@ -355,7 +372,8 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
 {
     const f2bi_run run = { .a = a, .b = packed, .lda = lda, .ldb = NR * STEP,
                            .b_panel = f2bi_whole_units(packed_k) * NR, .k = k, .alpha = alpha };
-    KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ c, c, false, ldc, 1, beta, NULL });
+    KERNEL(f2bi_gemm_block_out)(M, N, &run, 1, (f2bi_block_out){ .c = c, .from = c, .row = ldc, .col = 1,
+                                                                 .beta = beta });
 }
 
 void KERNEL(f2bi_gemm_done)(void)

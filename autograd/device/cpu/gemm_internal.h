@@ -63,6 +63,7 @@ typedef struct f2bi_block_out {
     void *c;
     const void *from;               /* what beta multiplies: c itself, or laid out like it and apart from it */
     bool rounded;                   /* c is bf16, else real */
+    bool early;                     /* c lies in memory rather than in a cache: lines are asked for early */
     int64_t row, col;               /* strides */
     real beta;                      /* 0: `from` is not read */
     const real *bias;               /* of the block's first column, or NULL */

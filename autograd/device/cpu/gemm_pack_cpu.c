@@ -180,6 +180,12 @@ static void turn_rows(elem *dst, int64_t ld, const f2bi_operand *o, int64_t firs
         const int64_t run = m - i < RUN ? m - i : RUN;
         for (int64_t j0 = 0; j0 < k; j0 += STEP * SIDE) {
             int64_t nj = 0;
+            if (STEP == 1 && o->type == F2B_ELEM_DTYPE) {
+                turn((unit *)(dst + i * ld + j0), ld,
+                     (const unit *)f2bi_operand_line(o, l0 + j0, first + i, run, space[0]), o->stride, run,
+                     k - j0 < SIDE ? k - j0 : SIDE);
+                continue;
+            }
             for (; nj < SIDE && j0 + nj * STEP < k; nj++) {
                 const int64_t j = j0 + nj * STEP, l = l0 + j;
                 const elem *x = f2bi_operand_line(o, l, first + i, run, space[0]);
