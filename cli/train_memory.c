@@ -26,6 +26,9 @@ void f2b_train_print_memory(const f2b_session *s)
     else
         printf("#   %-22s %10s  %lld\n", "beside it on the host", f2b_format_bytes(p->host).text,
                (long long)p->host);
+    if (p->packed > 0)
+        printf("#   %-22s %10s  %lld (of the weights above: laid out once for products)\n", "packed weights",
+               f2b_format_bytes(p->packed).text, (long long)p->packed);
     printf("#   held by the process: up to %s", held(p, p->peak[F2B_TAG_COUNT]).text);
     if (p->most > p->peak[F2B_TAG_COUNT])
         printf("; %s with the largest micro-batch that may come (%lld rows)",

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/device/device.h"
+#include "nn/packing.h"
 #include "train/checkpoint.h"
 #include "train/step_input.h"
 
@@ -259,6 +260,7 @@ static void plan_saving(planner *p, int64_t steps)
     const int64_t every = p->config->run.save_every;
     plan->state = f2b_snapshot_bytes(&p->model->parameters);
     plan->saves = every > 0 && every < steps;
+    plan->saves_beside = false;
     if (plan->kind != F2B_CPU) plan_saving_of_device(plan);
     if (!plan->saves || plan->kind != F2B_CPU) return;
     f2b_memory_plan with = *plan;
@@ -268,6 +270,24 @@ static void plan_saving(planner *p, int64_t steps)
     with.most += with.peak[F2B_TAG_COUNT] - plan->peak[F2B_TAG_COUNT];
     with.saves_beside = true;
     if (fits(&with)) *plan = with;
+}
+
+/* Packed weights take what is left over: no layer is computed again for them, and no copy left out. */
+static f2b_status plan_packing(planner *p, int64_t steps)
+{
+    f2b_memory_plan *plan = p->plan;
+    const int64_t bytes = plan->kind == F2B_CPU ? f2b_model_packed_bytes(p->model) : 0;
+    const f2b_memory_plan without = *plan;
+    if (bytes == 0 || bytes > plan->available) return F2B_OK;
+    F2B_TRY(f2b_model_plan_packing(p->model));
+    add(p->base[F2B_CPU], F2B_TAG_WEIGHTS, bytes);
+    F2B_TRY(rehearse(p, plan->checkpoint_layers));
+    plan_saving(p, steps);
+    plan->packed = bytes;
+    if (fits(plan) && plan->saves_beside == without.saves_beside) return F2B_OK;
+    f2b_model_unpack(p->model);
+    *plan = without;
+    return F2B_OK;
 }
 
 static f2b_status find_available(planner *p)
@@ -291,7 +311,7 @@ static f2b_status make(planner *p, int64_t steps)
     add_held_batches(p, steps);
     F2B_TRY(plan_steps(p));
     plan_saving(p, steps);
-    return F2B_OK;
+    return plan_packing(p, steps);
 }
 
 f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2b_config *config,

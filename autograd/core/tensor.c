@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/core/quant.h"
+#include "autograd/device/cpu/packed_weight.h"
 #include "autograd/device/device.h"
 
 static f2b_tensor *leaf_new(f2b_device device, f2b_dtype dtype, int ndim, const int64_t *shape)
@@ -60,6 +61,7 @@ void f2b_tensor_free(f2b_tensor *leaf)
 {
     if (leaf == NULL) return;
     F2B_CHECK(leaf->tape == NULL);
+    f2b_packed_weight_free(leaf);
     if (!leaf->borrowed) f2b_free(leaf->data);
     f2b_free(leaf->grad);
     f2b_free(leaf);
@@ -93,7 +95,7 @@ f2b_tensor *f2b_tensor_on_host(const f2b_tensor *x)
 
 f2b_status f2b_tensor_write(f2b_tensor *x, const void *host)
 {
-    F2B_CHECK(x->data != NULL && !x->borrowed);
+    F2B_CHECK(x->data != NULL && !x->borrowed && x->packed == NULL);
     return f2b_copy(x->data, x->device, host, F2B_HOST, f2b_tensor_bytes(x));
 }
 
@@ -103,7 +105,7 @@ f2b_status f2b_tensor_write_as(f2b_tensor *x, int64_t first, const void *host, f
     enum { PIECE = 1 << 20 };
     const size_t to = f2b_dtype_size(x->dtype), from = f2b_dtype_size(dtype);
     char *place = (char *)x->data + (size_t)first * to;
-    F2B_CHECK(x->data != NULL && !x->borrowed && first >= 0 && n <= f2b_numel(x) - first);
+    F2B_CHECK(x->data != NULL && !x->borrowed && x->packed == NULL && first >= 0 && n <= f2b_numel(x) - first);
     if (x->device.kind == F2B_CPU) {
         f2b_convert(place, x->dtype, host, dtype, (size_t)n);
         return F2B_OK;

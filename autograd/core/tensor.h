@@ -36,6 +36,7 @@ typedef struct f2b_tensor {
     bool requires_grad;
     const struct f2b_tensor *grad_rows; /* [n] i32: rows of grad that anybody reads; NULL: all (tape.h) */
     const char *name;           /* parameters: their one name (borrowed); else NULL */
+    struct f2b_packed_weight *packed;   /* on the host: as products read it (packed_weight.h); or NULL */
 
     /* Lifetime, kept by the tape. */
     struct f2b_tape *tape;      /* owner; NULL for a leaf */

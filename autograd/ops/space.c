@@ -17,13 +17,19 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
 {
-    return f2bi_gemm_space(n->dtype, M, N, k, false);
+    return f2bi_gemm_space(n->dtype, M, N, k, 0, false);
+}
+
+/* Rows by weights of which, together, k are summed over, and by `more` of a LoRA. */
+static int64_t product_by(const f2b_node *n, int64_t M, int64_t N, int64_t k, bool packed, int64_t more)
+{
+    return f2bi_gemm_space(n->dtype, M, N, k + more, packed ? k : 0, false);
 }
 
 /* A gradient [M,N] of what is trained: a sum over all rows. */
 static int64_t over_rows(const f2b_node *n, int64_t M, int64_t N, int64_t rows)
 {
-    return f2bi_gemm_space(n->dtype, M, N, rows, true);
+    return f2bi_gemm_space(n->dtype, M, N, rows, 0, true);
 }
 
 static f2b_space norm(const f2b_node *n, int64_t kept)
@@ -41,24 +47,29 @@ static f2b_space linear(const f2b_node *n)
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), T = size_of(n), real = real_size(n);
     int64_t R = 0, widest = 0, out = 0, trained = 0;
+    bool packed = true;
     for (int i = 0; i < attr->n; i++) {
         const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)], *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const int64_t O = w->shape[0];
         R += a != NULL ? a->shape[0] : 0;
         out += O;
         widest = most(widest, O);
+        packed &= w->packed != NULL;
         if (w->requires_grad) trained = most(trained, over_rows(n, O, I, M));
         if (a != NULL) trained = most(trained, over_rows(n, a->shape[0], O, M));
+        if (a != NULL) trained = most(trained, product(n, M, a->shape[0], O));
     }
     if (R > 0) trained = most(trained, over_rows(n, R, I, M));
+    const int64_t to_h = R > 0 ? product(n, M, R, I) : 0;
     const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
     const int64_t few = x->grad_rows != NULL ? x->grad_rows->shape[0] : M;
     const int64_t picked = few < M ? few * (I + R + out) * T : 0;
     return (f2b_space){
         .saved = M * R * T,
-        .forward = R * I * real + dropped + M * R * T + product(n, M, widest, I + R),
+        .forward = R * I * real + dropped + M * R * T +
+                   most(to_h, product_by(n, M, widest, I, packed, R)),
         .backward = M * R * T + 2 * R * I * real + dropped +
-                    most(trained, x->requires_grad ? picked + product(n, few, I, out + R) : 0),
+                    most(trained, x->requires_grad ? picked + product_by(n, few, I, out, packed, R) : 0),
     };
 }
 
@@ -86,10 +97,11 @@ static f2b_space head_cross_entropy(const f2b_node *n)
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
     const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
     const int64_t chunk = R < fit ? R : fit, room = chunk * (V + d + 1) * real_size(n);
-    const int64_t logits = product(n, chunk, V, d);
+    const bool packed = n->in[1]->packed != NULL;
+    const int64_t logits = product_by(n, chunk, V, d, packed, 0);
     return (f2b_space){
         .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
-        .forward = room + R * (int64_t)sizeof(double) + most(logits, product(n, chunk, d, V)),
+        .forward = room + R * (int64_t)sizeof(double) + most(logits, product_by(n, chunk, d, V, packed, 0)),
         .backward = n->in[1]->requires_grad ? room + most(logits, over_rows(n, V, d, chunk)) : 0,
     };
 }
@@ -112,7 +124,7 @@ static f2b_space patch_embedding(const f2b_node *n)
     const int64_t patches = N * (image[2] / kernel[2]) * (image[3] / kernel[3]);
     const int64_t laid_out = patches * K * real_size(n);    /* in f32, which bf16 packs to round it */
     return (f2b_space){
-        .forward = laid_out + f2bi_gemm_space(n->dtype, patches, kernel[0], K, n->dtype == F2B_BF16),
+        .forward = laid_out + f2bi_gemm_space(n->dtype, patches, kernel[0], K, 0, n->dtype == F2B_BF16),
         .backward = laid_out + over_rows(n, kernel[0], K, patches),
     };
 }

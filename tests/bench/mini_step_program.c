@@ -5,7 +5,8 @@
  *
  *   mini_step BATCH f32|bf16 STEPS [profile] [SIZE=N ...]
  *
- * SIZE is one of d, ff, layers, heads, vocab, image, prompt, talk, labelled. Prints a JSON object:
+ * SIZE is one of d, ff, layers, heads, vocab, image, prompt, talk, labelled; packed=0 leaves weights as they
+ * are, to be packed in every product. Prints a JSON object:
  * seconds of each step by the clock and of the processors, peak bytes, loss of the last; with `profile`,
  * which measures all steps but the first, also what each op took a step (and a table on stderr).
  */
@@ -18,13 +19,14 @@
 
 #include "autograd/core/profile.h"
 #include "autograd/core/rng.h"
+#include "nn/packing.h"
 #include "nn/passes.h"
 #include "train/optimizer.h"
 
 enum { MOST = 64, K = 16, IMAGE_AT = 35 };
 
 typedef struct sizes {
-    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled;
+    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled, packed;
 } sizes;
 
 static double now(clockid_t clock)
@@ -48,6 +50,7 @@ static void set_size(sizes *z, const char *text)
         { "d", &z->d }, { "ff", &z->ff }, { "layers", &z->layers }, { "heads", &z->heads },
         { "vocab", &z->vocab }, { "image", &z->image }, { "prompt", &z->prompt }, { "talk", &z->talk },
         { "labelled", &z->labelled },
+        { "packed", &z->packed },
     };
     const char *equals = strchr(text, '=');
     for (size_t i = 0; equals != NULL && i < sizeof names / sizeof *names; i++)
@@ -74,6 +77,7 @@ static f2b_model *make_model(f2b_dtype compute, const sizes *z)
     };
     f2b_model *m = f2b_model_new(&o);
     must(m != NULL, "model");
+    must(z->packed == 0 || f2b_model_pack(m) == F2B_OK, "packing");
     const int64_t side = (int64_t)llround(sqrt((double)z->image));
     must(side * side == z->image, "image rows: a square of a whole number");
     m->config.vision.image_size = 14 * side, m->config.vision.patch = 14, m->config.has_vision = true;
@@ -169,7 +173,7 @@ int main(int argc, char **argv)
     if (argc < 4) return 2;
     const int64_t n = atoll(argv[1]), steps = atoll(argv[3]);
     const f2b_dtype compute = strcmp(argv[2], "bf16") == 0 ? F2B_BF16 : F2B_F32;
-    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100 };
+    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100, 1 };
     bool profile = false;
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "profile") == 0) profile = true;

@@ -146,6 +146,7 @@ static int64_t layers_within(int64_t limit, int64_t *held)
     snprintf(also, sizeof also, "train.memory_limit=%lldB", (long long)limit);
     f2b_session *s = open_run(also);
     const int64_t n = s->memory.checkpoint_layers;
+    assert_true(limit == 1 ? s->memory.packed == 0 : limit < (int64_t)1 << 40 || s->memory.packed > 0);
     if (held != NULL) *held = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
     assert_int_equal(s->memory.available, limit);
     f2b_session_close(s);
@@ -224,13 +225,18 @@ static void a_copy_to_save_from(void **state)
     const uint64_t with = numbers;
     assert_int_equal(f2b_bytes_peak(F2B_TAG_SNAPSHOT), bytes);
     assert_true(f2b_bytes_peak(F2B_TAG_COUNT) <= s->memory.peak[F2B_TAG_COUNT] + slack(F2B_TAG_DATA));
-    const int64_t enough = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
+    int64_t enough = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
+    assert_true(s->memory.packed > 0);
     f2b_session_close(s);
 
-    /* One byte less: no copy, and not one layer more that is computed again. */
+    /* One byte less: weights are not packed, or there is no copy; and not one layer more that is computed again. */
     f2b_bytes_peak_reset();         /* the plan's peak is not to be that of the run before */
     s = saving_run(enough);
-    assert_true(s->memory.saves_beside);
+    assert_true(s->memory.saves_beside && s->memory.packed > 0);
+    f2b_session_close(s);
+    s = saving_run(enough - 1);
+    assert_true(!s->memory.saves_beside || s->memory.packed == 0);
+    if (s->memory.saves_beside) enough = f2b_memory_held(F2B_CPU, s->memory.most) + s->memory.mapped;
     f2b_session_close(s);
     s = saving_run(enough - 1);
     assert_true(s->memory.saves && !s->memory.saves_beside);

@@ -30,6 +30,7 @@ typedef struct f2b_gemm_term {
     int64_t b_row, b_col;
     int64_t k;
     double alpha;               /* 0: the term is left out */
+    const void *packed;         /* B whole, as `pack` below lays it out, or NULL: packed on the way */
 } f2b_gemm_term;
 
 /** The left side: element (m,n) is c[m*c_row + n*c_col]. */
@@ -61,17 +62,18 @@ f2b_status f2bi_gemm_f64(int64_t M, int64_t N, const f2b_gemm_term *terms, int n
 f2b_status f2bi_gemm_bf16(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                           f2b_gemm_out out);
 
-/** Bytes of work space of a product [M,k] * [k,N] of one term, by operands of its own type: A's rows times a
- *  weight [N,k]; or, `turned`, a sum over rows, A and B being rows [k,M] and [k,N]. */
-int64_t f2bi_gemm_space_f32(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
-int64_t f2bi_gemm_space_f64(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
-int64_t f2bi_gemm_space_bf16(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type);
+/** Bytes of work space of a product [M,k] * [k,N] by operands of its own type: A's rows times a weight [N,k], of
+ *  which the first `packed` of k are packed before; or, `turned`, a sum over rows, A and B being rows [k,M] and
+ *  [k,N]. */
+int64_t f2bi_gemm_space_f32(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
+int64_t f2bi_gemm_space_f64(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
+int64_t f2bi_gemm_space_bf16(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
 
-static inline int64_t f2bi_gemm_space(f2b_dtype dtype, int64_t M, int64_t N, int64_t k, bool turned)
+static inline int64_t f2bi_gemm_space(f2b_dtype dtype, int64_t M, int64_t N, int64_t k, int64_t packed, bool turned)
 {
-    return dtype == F2B_F64 ? f2bi_gemm_space_f64(M, N, k, turned, dtype)
-         : dtype == F2B_BF16 ? f2bi_gemm_space_bf16(M, N, k, turned, turned ? F2B_F32 : dtype)
-                             : f2bi_gemm_space_f32(M, N, k, turned, dtype);
+    return dtype == F2B_F64 ? f2bi_gemm_space_f64(M, N, k, packed, turned, dtype)
+         : dtype == F2B_BF16 ? f2bi_gemm_space_bf16(M, N, k, packed, turned, turned ? F2B_F32 : dtype)
+                             : f2bi_gemm_space_f32(M, N, k, packed, turned, dtype);
 }
 
 /** As above, picked by the compute type `dtype`. */
@@ -85,10 +87,11 @@ static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
 
 /*
  * The building blocks, for kernels that run small products inside their own parallel loop
- * (attention), one thread each.
+ * (attention), one thread each, and for weights that are packed once (packed_weight.h).
  *
  * packed_elements  the room of B [k,N] when packed.
- * pack   takes columns [first, first + n) of a term's B.
+ * pack   takes columns [first, first + n) of a term's B; whole panels of them (packed_elements(1, n) = n) follow
+ *        each other.
  * block  c[m*ldc+n] = beta*c + alpha * sum over i < k of a[m*lda+i] * B(i,n), where B was packed with
  *        packed_k >= k rows; c is in the type of arithmetic. In bf16 a row of `a` holds an even
  *        number of elements: where k is odd, a[m*lda+k] is 0. Packed rows end in zeros up to a multiple

@@ -7,6 +7,7 @@
  * task has all rows and some columns: A is packed whole if at all, and each task packs panels of its own,
  * pass by pass, and reads them out of its cache, so that one thread waits for memory while another
  * multiplies. Where they are fewer still (a LoRA's gradients), B is not packed if its rows are contiguous.
+ * A B that was packed before (packed_weight.h) is read as it is by all of these.
  */
 #include <omp.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEWEST_ROWS = 8,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEWEST_COLUMNS = 4 * NR, FEWEST_ROWS = 8,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
@@ -65,6 +66,14 @@ static int64_t k_before(const f2b_gemm_term *terms, int t)
     return k;
 }
 
+/* Of those, what this product packs. */
+static int64_t k_to_pack(const f2b_gemm_term *terms, int t)
+{
+    int64_t k = 0;
+    for (int i = 0; i < t; i++) k += terms[i].packed == NULL ? f2bi_whole_units(terms[i].k) : 0;
+    return k;
+}
+
 /* A stretch [l, l + k) of term t, and where its A is read for rows [m0, m0 + m). */
 static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, int64_t m, elem *space)
 {
@@ -98,7 +107,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
     const int64_t col = s0 + n0, panels = (slab + NR - 1) / NR, k_sum = k_before(g->terms, g->n_terms);
     const f2bi_block_out whole_c = {
         .c = g->out.c, .from = g->out.from != NULL ? g->out.from : g->out.c,
-        .rounded = g->out.c_type != F2B_REAL_DTYPE, .row = g->out.c_row, .col = g->out.c_col,
+        .rounded = g->out.c_type != F2B_REAL_DTYPE, .early = g->out.c_col == 1, .row = g->out.c_row, .col = g->out.c_col,
         .beta = (real)g->out.beta, .bias = g->bias };
     const f2bi_block_out end = f2bi_block_at(whole_c, m0, col);
     f2bi_block_out o = end;
@@ -115,14 +124,16 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             const int64_t k = left < g->pass - filled ? left : g->pass - filled;
             f2bi_run r = run_of(g, t, l, k, m0, m, space->a + filled);
             r.ldb = NR * STEP, r.b_panel = whole * NR;
-            if (g->in_place) {
+            if (term->packed != NULL) {
+                r.b = (const elem *)term->packed + col * whole + l * NR;
+            } else if (g->in_place) {
                 r.b = (const elem *)term->b + l * term->b_row + col;
                 r.ldb = term->b_row * STEP, r.b_panel = NR, r.far = true;
             } else if (g->all_rows) {
                 r.b = space->b + filled * NR, r.b_panel = g->pass * NR;
                 KERNEL(f2bi_gemm_pack_panels)(space->b + filled * NR, g->pass * NR, term, col, n, l, k);
             } else {
-                r.b = g->packed + panels * NR * k_before(g->terms, t) + n0 * whole + l * NR;
+                r.b = g->packed + panels * NR * k_to_pack(g->terms, t) + n0 * whole + l * NR;
             }
             runs[n_runs] = r;
             filled += f2bi_whole_units(k), l += k;
@@ -162,11 +173,16 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
     enum { PART = 4 * NR };             /* of the columns, packed at a time */
     const int64_t tiles_m = (g->M + g->mc - 1) / g->mc, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
+    /* The last rows' tasks are small ones, so that threads end together. */
+    const int64_t in_parts = tiles_m >= 4 * f2b_threads() ? f2b_threads() : 0;
+    const int64_t narrow_n = (slab + FEWEST_COLUMNS - 1) / FEWEST_COLUMNS;
+    const int64_t wide = (tiles_m - in_parts) * tiles_n, narrow = in_parts * narrow_n;
 #pragma omp parallel if (is_work(g, slab))
     {
         const room own = room_of(g, thread_space, per_thread);
         elem *packed = g->packed;
         for (int t = 0; t < g->n_terms && panels > 0; t++) {
+            if (g->terms[t].packed != NULL) continue;
             const int64_t k = g->terms[t].k, panel = f2bi_whole_units(k) * NR;
 #pragma omp for schedule(static) nowait
             for (int64_t n = 0; n < slab; n += PART)
@@ -176,10 +192,13 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
         }
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t task = 0; task < tiles_m * tiles_n; task++) {
-            const int64_t m0 = task / tiles_n * g->mc, n0 = task % tiles_n * g->tile_n;
+        for (int64_t task = 0; task < wide + narrow; task++) {
+            const bool last = task >= wide;
+            const int64_t i = last ? task - wide : task, per_row = last ? narrow_n : tiles_n;
+            const int64_t width = last ? FEWEST_COLUMNS : g->tile_n;
+            const int64_t m0 = (i / per_row + (last ? tiles_m - in_parts : 0)) * g->mc, n0 = i % per_row * width;
             tile_task(g, m0, g->M - m0 < g->mc ? g->M - m0 : g->mc, s0, slab, n0,
-                      slab - n0 < g->tile_n ? slab - n0 : g->tile_n, &own);
+                      slab - n0 < width ? slab - n0 : width, &own);
         }
         KERNEL(f2bi_gemm_done)();
     }
@@ -211,6 +230,7 @@ static void run_columns(const gemm *g, char *thread_space, int64_t per_thread)
 /* Few rows, and B's rows contiguous: packing would cost more than it saves. */
 static bool reads_in_place(const gemm *g)
 {
+    if (k_to_pack(g->terms, g->n_terms) < k_before(g->terms, g->n_terms)) return false;
     if (STEP != 1 && f2b_cpu_products() != F2B_PRODUCTS_AVX512_BF16) return false;
     for (int t = 0; t < g->n_terms; t++) {
         const f2b_gemm_term *term = &g->terms[t];
@@ -218,6 +238,19 @@ static bool reads_in_place(const gemm *g)
         if (f2b_rows_collide(term->b_row * (int64_t)sizeof(elem))) return false;
     }
     return g->M <= 4 * MR && g->N % (STEP == 1 ? VL : NR) == 0;
+}
+
+/* Tasks of rows: as many for each thread, and all alike, so that no thread waits for the last. */
+static int64_t share_rows(gemm *g)
+{
+    const int64_t threads = f2b_threads(), fewest = (g->M + g->mc - 1) / g->mc;
+#if defined(F2B_KERNEL_BF16)
+    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) return fewest;     /* its groups of rows are whole */
+#endif
+    if (g->all_rows || fewest < threads) return fewest;
+    const int64_t tasks = (fewest + threads - 1) / threads * threads;
+    g->mc = (g->M + tasks - 1) / tasks;
+    return tasks;
 }
 
 /* Terms that add something, how k is cut into equal passes, and how the work is shared out. */
@@ -236,7 +269,7 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     g.in_place = reads_in_place(&g);
     const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_B && M <= FEW_ROWS;
     g.all_rows = M <= g.mc || (!g.in_place && large_b);
-    const int64_t rows_tasks = (M + g.mc - 1) / g.mc;
+    const int64_t rows_tasks = share_rows(&g);
     const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
     if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : 4 * NR;
     else g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;
@@ -253,7 +286,7 @@ static int64_t space_bytes(const space *s) { return s->packed + f2b_threads() * 
 
 static space space_of(const gemm *g)
 {
-    const int64_t k_sum = k_before(g->terms, g->n_terms), size = (int64_t)sizeof(elem);
+    const int64_t k_sum = k_to_pack(g->terms, g->n_terms), size = (int64_t)sizeof(elem);
     const int64_t fit = SLAB_BYTES / size / (k_sum > 0 ? k_sum : 1) / NR * NR;
     space s = { .slab = fit < 4 * NR ? 4 * NR : fit, .bias = g->N * (int64_t)sizeof(real) };
     if (g->in_place || g->all_rows || s.slab > g->N) s.slab = g->N;
@@ -263,16 +296,20 @@ static space space_of(const gemm *g)
     bool packs_a = false;               /* a task, for itself */
     for (int t = 0; t < g->n_terms; t++) packs_a |= !g->all_rows && !reads_a(g, &g->terms[t]);
     s.packed = (packed + LINE - 1) / LINE * LINE * size;
-    s.per_thread = tile_bytes(g) + (g->all_rows ? g->tile_n : packs_a ? task_rows(g) : 0) * g->pass * size;
+    const int64_t own = g->all_rows ? (k_sum > 0 ? g->tile_n : 0) : packs_a ? task_rows(g) : 0;
+    s.per_thread = tile_bytes(g) + own * g->pass * size;
     return s;
 }
 
-int64_t KERNEL(f2bi_gemm_space)(int64_t M, int64_t N, int64_t k, bool turned, f2b_dtype c_type)
+int64_t KERNEL(f2bi_gemm_space)(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type)
 {
-    const f2b_gemm_term term = { .a_type = F2B_KERNEL_DTYPE, .a_row = turned ? 1 : k, .a_col = turned ? M : 1,
+    static const elem somewhere;
+    f2b_gemm_term terms[2] = { { .a_type = F2B_KERNEL_DTYPE, .a_row = turned ? 1 : k, .a_col = turned ? M : 1,
                                  .b_type = F2B_KERNEL_DTYPE, .b_row = turned ? N : 1, .b_col = turned ? 1 : k,
-                                 .k = k, .alpha = 1 };
-    const gemm g = plan(M, N, &term, 1, (f2b_gemm_out){ .c_type = c_type, .c_row = N, .c_col = 1 });
+                                 .alpha = 1 } };
+    terms[1] = terms[0];
+    terms[0].k = packed, terms[0].packed = &somewhere, terms[1].k = k - packed;
+    const gemm g = plan(M, N, terms, 2, (f2b_gemm_out){ .c_type = c_type, .c_row = N, .c_col = 1 });
     const space s = space_of(&g);
     return space_bytes(&s);
 }

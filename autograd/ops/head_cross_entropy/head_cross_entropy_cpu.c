@@ -4,6 +4,7 @@
 #include "autograd/core/op.h"
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/kernel.h"
+#include "autograd/device/cpu/packed_weight.h"
 #include "autograd/device/cpu/vector_math.h"
 
 f2b_kernel KERNEL(f2bi_head_cross_entropy_forward), KERNEL(f2bi_head_cross_entropy_backward);
@@ -32,7 +33,7 @@ static head head_of(const f2b_node *n)
 static f2b_status logits(const head *h, int64_t r0, int64_t rows, real *z)
 {
     const f2b_gemm_term t = { h->x + r0 * h->d, F2B_KERNEL_DTYPE, h->d, 1, h->w->data, h->w->dtype,
-                              1, h->d, h->d, 1.0 };
+                              1, h->d, h->d, 1.0, f2b_packed_forward(h->w, h->dtype) };
     return f2bi_gemm(h->dtype, rows, h->V, &t, 1, f2b_gemm_rows(z, F2B_REAL_DTYPE, h->V, 0));
 }
 
@@ -96,7 +97,7 @@ static int64_t row_step(const head *h) { return h->V * (int64_t)(sizeof(real) / 
 static f2b_status chunk_gradient(const head *h, int64_t rows, const room *r, T *dx)
 {
     const f2b_gemm_term t = { r->z, F2B_KERNEL_DTYPE, row_step(h), 1, h->w->data, h->w->dtype, h->d, 1,
-                              h->V, 1.0 };
+                              h->V, 1.0, f2b_packed_backward(h->w, h->dtype) };
     F2B_TRY(f2bi_gemm(h->dtype, rows, h->d, &t, 1,
                       f2b_gemm_rows(r->rows, F2B_REAL_DTYPE, h->d, 0)));
 #pragma omp parallel for schedule(static)

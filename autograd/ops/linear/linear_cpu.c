@@ -6,6 +6,7 @@
 
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/device/cpu/kernel.h"
+#include "autograd/device/cpu/packed_weight.h"
 #include "autograd/ops/dropout/dropout_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
 
@@ -68,7 +69,8 @@ f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
         const f2b_tensor *b = n->in[linear_slot(i, LINEAR_B)];
         const f2b_tensor *residual = n->in[linear_slot(i, LINEAR_RESIDUAL)];
         const int64_t O = w->shape[0], r = linear_rank(n, i);
-        f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0 } };
+        f2b_gemm_term terms[2] = { { x_data, F2B_KERNEL_DTYPE, I, 1, w->data, w->dtype, 1, I, I, 1.0,
+                                     f2b_packed_forward(w, n->dtype) } };
         if (r > 0) {
             terms[1] = (f2b_gemm_term){ h, F2B_KERNEL_DTYPE, R, 1, b->data, b->dtype, 1, r, r, 1.0 };
             h += r;
@@ -175,8 +177,8 @@ static f2b_status multiply_back(const f2b_node *n, const wanted_rows *w, bool fr
     for (int i = 0; i < attr->n; i++) {
         const f2b_tensor *weight = n->in[linear_slot(i, LINEAR_WEIGHT)];
         const int64_t O = weight->shape[0];
-        terms[n_terms++] = (f2b_gemm_term){ w->dy[i], F2B_KERNEL_DTYPE, O, 1,
-                                            weight->data, weight->dtype, I, 1, O, 1.0 };
+        terms[n_terms++] = (f2b_gemm_term){ w->dy[i], F2B_KERNEL_DTYPE, O, 1, weight->data, weight->dtype, I, 1,
+                                            O, 1.0, f2b_packed_backward(weight, n->dtype) };
     }
     const f2b_gemm_term lora = { w->dh, F2B_KERNEL_DTYPE, R, 1, a, F2B_REAL_DTYPE, I, 1, R, 1.0 };
     if (R > 0 && !attr->has_dropout) terms[n_terms++] = lora;
