@@ -49,9 +49,9 @@ def main():
     print()
     shapes = {}
     for p in found["products"]:
-        shapes.setdefault(f"{p['m']:,} x {p['n']:,} x {p['k']:,}", []).extend(p["gflops"])
-    table(["product, GFLOP/s: rows x columns x k", "f32", "of the processors", "bf16", "of the processors"],
-          [[name, *values] for name, values in shapes.items()])
+        shapes.setdefault(f"{p['m']:,} x {p['n']:,} x {p['k']:,}", []).extend([*p["gflops"], p["packed"][0]])
+    columns = [p + how for p in ("f32", "bf16") for how in ("", ", of the processors", ", weight packed before")]
+    table(["product, GFLOP/s: rows x columns x k", *columns], [[name, *values] for name, values in shapes.items()])
     peers(o, found)
 
 

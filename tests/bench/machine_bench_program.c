@@ -5,7 +5,7 @@
  *   machine_bench ROUNDS [quick]
  *
  * Prints a JSON object: GFLOP/s `f32_peak` and `bf16_peak` (0 where the processor has no FMA, no VDPBF16PS), a
- * list `products` of {precision, m, n, k, gflops}, and GB/s of a[i] = b[i] + c[i] counted as three
+ * list `products` of {precision, m, n, k, gflops, packed: the same with a weight packed before}, and GB/s of a[i] = b[i] + c[i] counted as three
  * streams, from memory (`memory`) and from the caches (`cache`). Each is two numbers: the best of
  * ROUNDS by the clock, and that of all rounds by the seconds that the threads had a processor, which
  * other work on the machine does not lengthen. The system counts those of a thread on another processor
@@ -21,6 +21,7 @@
 #endif
 
 #include "autograd/device/cpu/gemm.h"
+#include "autograd/device/cpu/packed_weight.h"
 
 enum { CHAINS = 16 };               /* independent sums: enough to hide an instruction's latency */
 
@@ -123,28 +124,32 @@ static rate peak(float (*work)(long), double flops_a_turn, long turns, int round
     return best;
 }
 
-/* GFLOP/s of C = A B^T in a precision, as a linear layer has it. */
-static rate product(f2b_dtype type, int64_t m, int64_t n, int64_t k, int rounds, double flops_a_round)
+static f2b_tensor *zeros(f2b_dtype type, int64_t rows, int64_t cols)
 {
-    const size_t size = type == F2B_BF16 ? 2 : 4;
-    char *a = aligned_alloc(64, (size_t)(m * k) * size), *b = aligned_alloc(64, (size_t)(n * k) * size),
-         *c = aligned_alloc(64, (size_t)(m * n) * size);
-    if (a == NULL || b == NULL || c == NULL) exit(1);
-    memset(a, 0, (size_t)(m * k) * size);
-    memset(b, 0, (size_t)(n * k) * size);
-    memset(c, 0, (size_t)(m * n) * size);
-    const f2b_gemm_term term = { .a = a, .a_type = type, .a_row = k, .a_col = 1, .b = b, .b_type = type,
-                                 .b_row = 1, .b_col = k, .k = k, .alpha = 1 };
+    f2b_tensor *t = f2b_tensor_new(F2B_HOST, type, 2, (int64_t[]){ rows, cols }, F2B_TAG_OTHER);
+    if (t == NULL) exit(1);
+    memset(t->data, 0, f2b_tensor_bytes(t));
+    return t;
+}
+
+/* GFLOP/s of C = A B^T in a precision, as a linear layer has it. */
+static rate product(f2b_dtype type, int64_t m, int64_t n, int64_t k, bool packed, int rounds, double flops_a_round)
+{
+    f2b_tensor *a = zeros(type, m, k), *b = zeros(type, n, k), *c = zeros(type, m, n);
+    if (packed && f2b_packed_weight_make(b, type) != F2B_OK) exit(1);
+    const f2b_gemm_term term = { .a = a->data, .a_type = type, .a_row = k, .a_col = 1, .b = b->data, .b_type = type,
+                                 .b_row = 1, .b_col = k, .k = k, .alpha = 1,
+                                 .packed = f2b_packed_forward(b, type) };
     const double flops = 2.0 * (double)m * (double)n * (double)k;
     const int turns = 1 + (int)(flops_a_round / flops);
     rate best = { 0 };
     for (int r = 0; r < rounds; r++) {
         begin(&best);
         for (int t = 0; t < turns; t++)
-            if (f2bi_gemm(type, m, n, &term, 1, f2b_gemm_rows(c, type, n, 0)) != F2B_OK) exit(1);
+            if (f2bi_gemm(type, m, n, &term, 1, f2b_gemm_rows(c->data, type, n, 0)) != F2B_OK) exit(1);
         end(&best, 1e-9 * flops * turns);
     }
-    free(a), free(b), free(c);
+    f2b_tensor_free(a), f2b_tensor_free(b), f2b_tensor_free(c);
     return best;
 }
 
@@ -202,7 +207,8 @@ int main(int argc, char **argv)
         const f2b_dtype type = i % 2 == 0 ? F2B_F32 : F2B_BF16;
         printf("%s{\"precision\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld", i ? ", " : "",
                type == F2B_F32 ? "f32" : "bf16", (long long)s[0], (long long)s[1], (long long)s[2]);
-        print("gflops", product(type, s[0], s[1], s[2], rounds, quick ? 1 : 4e10));
+        print("gflops", product(type, s[0], s[1], s[2], false, rounds, quick ? 1 : 4e10));
+        print("packed", product(type, s[0], s[1], s[2], true, rounds, quick ? 1 : 4e10));
         printf("}");
     }
     printf("]}\n");
