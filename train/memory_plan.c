@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "autograd/device/device.h"
-#include "nn/packing.h"
+#include "nn/packed_weights.h"
 #include "train/checkpoint.h"
 #include "train/step_input.h"
 
@@ -276,16 +276,16 @@ static void plan_saving(planner *p, int64_t steps)
 static f2b_status plan_packing(planner *p, int64_t steps)
 {
     f2b_memory_plan *plan = p->plan;
-    const int64_t bytes = plan->kind == F2B_CPU ? f2b_model_packed_bytes(p->model) : 0;
+    const int64_t bytes = plan->kind == F2B_CPU ? f2b_model_packed_weight_bytes(p->model) : 0;
     const f2b_memory_plan without = *plan;
     if (bytes == 0 || bytes > plan->available) return F2B_OK;
-    F2B_TRY(f2b_model_plan_packing(p->model));
+    F2B_TRY(f2b_model_plan_packed_weights(p->model));
     add(p->base[F2B_CPU], F2B_TAG_WEIGHTS, bytes);
     F2B_TRY(rehearse(p, plan->checkpoint_layers));
     plan_saving(p, steps);
     plan->packed = bytes;
     if (fits(plan) && plan->saves_beside == without.saves_beside) return F2B_OK;
-    f2b_model_unpack(p->model);
+    f2b_model_unpack_weights(p->model);
     *plan = without;
     return F2B_OK;
 }

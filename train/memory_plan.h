@@ -17,7 +17,7 @@ typedef struct f2b_memory_plan {
     int64_t peak[F2B_TAG_COUNT + 1];
     int64_t host;               /* the last of them on the host, where the model is on another device */
     int64_t most;               /* the last of them, had a micro-batch the most rows that it may have */
-    int64_t packed;             /* weights laid out once for products (nn/packing.h), where there is room; else 0 */
+    int64_t packed;             /* weights laid out once for products (nn/packed_weights.h), where there is room; else 0 */
     int64_t mapped;             /* weights that are read where they are mapped from their files */
     int64_t available;          /* train.memory_limit, or what there is */
     bool limited;               /* by train.memory_limit */

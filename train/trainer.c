@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "autograd/device/cpu/products.h"
-#include "nn/packing.h"
+#include "nn/packed_weights.h"
 #include "train/evaluation.h"
 #include "train/run_folder.h"
 #include "train/saver.h"
@@ -343,7 +343,7 @@ f2b_status f2b_train_run(f2b_session *session, f2b_resume mode, const char *path
 {
     run r = { .session = session, .events = events };
     F2B_TRY(f2b_memory_plan_check(&session->memory));
-    if (session->memory.packed > 0) F2B_TRY(f2b_model_pack(session->model));
+    if (session->memory.packed > 0) F2B_TRY(f2b_model_pack_weights(session->model));
     f2b_status status = open_run(&r, mode, path);
     if (status != F2B_OK) return close_run(&r, status);
     status = evaluate(&r);

@@ -15,15 +15,15 @@ static int64_t real_size(const f2b_node *n) { return n->dtype == F2B_F64 ? 8 : 4
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
-{
-    return f2bi_gemm_space(n->dtype, M, N, k, 0, false);
-}
-
 /* Rows by weights of which, together, k are summed over, and by `more` of a LoRA. */
 static int64_t product_by(const f2b_node *n, int64_t M, int64_t N, int64_t k, bool packed, int64_t more)
 {
     return f2bi_gemm_space(n->dtype, M, N, k + more, packed ? k : 0, false);
+}
+
+static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
+{
+    return product_by(n, M, N, k, false, 0);
 }
 
 /* A gradient [M,N] of what is trained: a sum over all rows. */
@@ -46,7 +46,7 @@ static f2b_space linear(const f2b_node *n)
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), T = size_of(n), real = real_size(n);
-    int64_t R = 0, widest = 0, out = 0, trained = 0;
+    int64_t R = 0, widest = 0, out = 0, beside = 0;
     bool packed = true;
     for (int i = 0; i < attr->n; i++) {
         const f2b_tensor *a = n->in[linear_slot(i, LINEAR_A)], *w = n->in[linear_slot(i, LINEAR_WEIGHT)];
@@ -55,11 +55,11 @@ static f2b_space linear(const f2b_node *n)
         out += O;
         widest = most(widest, O);
         packed &= w->packed != NULL;
-        if (w->requires_grad) trained = most(trained, over_rows(n, O, I, M));
-        if (a != NULL) trained = most(trained, over_rows(n, a->shape[0], O, M));
-        if (a != NULL) trained = most(trained, product(n, M, a->shape[0], O));
+        if (w->requires_grad) beside = most(beside, over_rows(n, O, I, M));
+        if (a != NULL) beside = most(beside, over_rows(n, a->shape[0], O, M));
+        if (a != NULL) beside = most(beside, product(n, M, a->shape[0], O));
     }
-    if (R > 0) trained = most(trained, over_rows(n, R, I, M));
+    if (R > 0) beside = most(beside, over_rows(n, R, I, M));
     const int64_t to_h = R > 0 ? product(n, M, R, I) : 0;
     const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
     const int64_t few = x->grad_rows != NULL ? x->grad_rows->shape[0] : M;
@@ -69,7 +69,7 @@ static f2b_space linear(const f2b_node *n)
         .forward = R * I * real + dropped + M * R * T +
                    most(to_h, product_by(n, M, widest, I, packed, R)),
         .backward = M * R * T + 2 * R * I * real + dropped +
-                    most(trained, x->requires_grad ? picked + product_by(n, few, I, out, packed, R) : 0),
+                    most(beside, x->requires_grad ? picked + product_by(n, few, I, out, packed, R) : 0),
     };
 }
 

@@ -19,7 +19,7 @@
 
 #include "autograd/core/profile.h"
 #include "autograd/core/rng.h"
-#include "nn/packing.h"
+#include "nn/packed_weights.h"
 #include "nn/passes.h"
 #include "train/optimizer.h"
 
@@ -77,7 +77,7 @@ static f2b_model *make_model(f2b_dtype compute, const sizes *z)
     };
     f2b_model *m = f2b_model_new(&o);
     must(m != NULL, "model");
-    must(z->packed == 0 || f2b_model_pack(m) == F2B_OK, "packing");
+    must(z->packed == 0 || f2b_model_pack_weights(m) == F2B_OK, "packing");
     const int64_t side = (int64_t)llround(sqrt((double)z->image));
     must(side * side == z->image, "image rows: a square of a whole number");
     m->config.vision.image_size = 14 * side, m->config.vision.patch = 14, m->config.has_vision = true;

@@ -19,7 +19,7 @@
 #include "autograd/device/cpu/threads.h"
 
 enum {
-    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, FEWEST_COLUMNS = 4 * NR, FEWEST_ROWS = 8,
+    MC = 8 * MR, AMX_MC = 128, TILE_N = 512, NARROW = 4 * NR, FEWEST_ROWS = 8,
     PASS = 2816 / sizeof(elem),     /* the most of k in a pass: it is part of what the result is */
     LINE = 64 / sizeof(elem),
 };
@@ -107,8 +107,8 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
     const int64_t col = s0 + n0, panels = (slab + NR - 1) / NR, k_sum = k_before(g->terms, g->n_terms);
     const f2bi_block_out whole_c = {
         .c = g->out.c, .from = g->out.from != NULL ? g->out.from : g->out.c,
-        .rounded = g->out.c_type != F2B_REAL_DTYPE, .early = g->out.c_col == 1, .row = g->out.c_row, .col = g->out.c_col,
-        .beta = (real)g->out.beta, .bias = g->bias };
+        .rounded = g->out.c_type != F2B_REAL_DTYPE, .early = g->out.c_col == 1,
+        .row = g->out.c_row, .col = g->out.c_col, .beta = (real)g->out.beta, .bias = g->bias };
     const f2bi_block_out end = f2bi_block_at(whole_c, m0, col);
     f2bi_block_out o = end;
     if (g->tiled) o = (f2bi_block_out){ .c = space->tile, .from = space->tile, .row = g->tile_n, .col = 1 };
@@ -168,15 +168,20 @@ static bool is_work(const gemm *g, int64_t columns)
     return g->M * columns * (k_before(g->terms, g->n_terms) + 1) > 200000 && !omp_in_parallel();
 }
 
+/* The task of row tile i and up to `width` columns of the slab, from n0 on. */
+static void slab_task(const gemm *g, int64_t i, int64_t s0, int64_t slab, int64_t n0, int64_t width, const room *own)
+{
+    const int64_t m0 = i * g->mc, rows = g->M - m0, columns = slab - n0;
+    tile_task(g, m0, rows < g->mc ? rows : g->mc, s0, slab, n0, columns < width ? columns : width, own);
+}
+
 static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space, int64_t per_thread)
 {
-    enum { PART = 4 * NR };             /* of the columns, packed at a time */
     const int64_t tiles_m = (g->M + g->mc - 1) / g->mc, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
     /* The last rows' tasks are small ones, so that threads end together. */
     const int64_t in_parts = tiles_m >= 4 * f2b_threads() ? f2b_threads() : 0;
-    const int64_t narrow_n = (slab + FEWEST_COLUMNS - 1) / FEWEST_COLUMNS;
-    const int64_t wide = (tiles_m - in_parts) * tiles_n, narrow = in_parts * narrow_n;
+    const int64_t whole_rows = tiles_m - in_parts, parts = (slab + NARROW - 1) / NARROW;
 #pragma omp parallel if (is_work(g, slab))
     {
         const room own = room_of(g, thread_space, per_thread);
@@ -185,21 +190,18 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
             if (g->terms[t].packed != NULL) continue;
             const int64_t k = g->terms[t].k, panel = f2bi_whole_units(k) * NR;
 #pragma omp for schedule(static) nowait
-            for (int64_t n = 0; n < slab; n += PART)
+            for (int64_t n = 0; n < slab; n += NARROW)
                 KERNEL(f2bi_gemm_pack_panels)(packed + n / NR * panel, panel, &g->terms[t], s0 + n,
-                                              slab - n < PART ? slab - n : PART, 0, k);
+                                              slab - n < NARROW ? slab - n : NARROW, 0, k);
             packed += panels * panel;
         }
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t task = 0; task < wide + narrow; task++) {
-            const bool last = task >= wide;
-            const int64_t i = last ? task - wide : task, per_row = last ? narrow_n : tiles_n;
-            const int64_t width = last ? FEWEST_COLUMNS : g->tile_n;
-            const int64_t m0 = (i / per_row + (last ? tiles_m - in_parts : 0)) * g->mc, n0 = i % per_row * width;
-            tile_task(g, m0, g->M - m0 < g->mc ? g->M - m0 : g->mc, s0, slab, n0,
-                      slab - n0 < width ? slab - n0 : width, &own);
-        }
+        for (int64_t task = 0; task < whole_rows * tiles_n; task++)
+            slab_task(g, task / tiles_n, s0, slab, task % tiles_n * g->tile_n, g->tile_n, &own);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t task = 0; task < in_parts * parts; task++)
+            slab_task(g, whole_rows + task / parts, s0, slab, task % parts * NARROW, NARROW, &own);
         KERNEL(f2bi_gemm_done)();
     }
 }
@@ -270,9 +272,9 @@ static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, 
     const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_B && M <= FEW_ROWS;
     g.all_rows = M <= g.mc || (!g.in_place && large_b);
     const int64_t rows_tasks = share_rows(&g);
-    const bool share = N < 4 * NR * 2 * f2b_threads();          /* few columns: share them out */
-    if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : 4 * NR;
-    else g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : 4 * NR;
+    const bool share = N < NARROW * 2 * f2b_threads();          /* few columns: share them out */
+    if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : NARROW;
+    else g.tile_n = rows_tasks >= 4 * f2b_threads() ? TILE_N : NARROW;
     return g;
 }
 
@@ -288,7 +290,7 @@ static space space_of(const gemm *g)
 {
     const int64_t k_sum = k_to_pack(g->terms, g->n_terms), size = (int64_t)sizeof(elem);
     const int64_t fit = SLAB_BYTES / size / (k_sum > 0 ? k_sum : 1) / NR * NR;
-    space s = { .slab = fit < 4 * NR ? 4 * NR : fit, .bias = g->N * (int64_t)sizeof(real) };
+    space s = { .slab = fit < NARROW ? NARROW : fit, .bias = g->N * (int64_t)sizeof(real) };
     if (g->in_place || g->all_rows || s.slab > g->N) s.slab = g->N;
     int64_t packed = g->in_place || g->all_rows ? 0 : (s.slab + NR - 1) / NR * NR * k_sum;
     for (int t = 0; g->all_rows && t < g->n_terms; t++)

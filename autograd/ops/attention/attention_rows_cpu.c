@@ -70,13 +70,16 @@ static void plain_scaled(T *restrict y, const real *restrict x, int64_t n, real 
 
 /* ---- AVX-512 ---- */
 
-#if defined(__x86_64__) && (defined(F2B_KERNEL_BF16) || (defined(F2B_KERNEL_F32) && defined(__AVX512F__)))
+#if defined(F2B_KERNEL_F32) && defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__FMA__)
+#define F32_IS_WIDE
+#endif
+#if defined(__x86_64__) && (defined(F2B_KERNEL_BF16) || defined(F32_IS_WIDE))
 #include <immintrin.h>
 #if defined(F2B_KERNEL_BF16)
 #define WIDE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define IS_WIDE (f2b_cpu_products() != F2B_PRODUCTS_F32)
 #else
-#define WIDE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
+#define WIDE_TARGET
 #define IS_WIDE true
 #endif
 #define WIDE_INLINE WIDE_TARGET static inline __attribute__((always_inline))

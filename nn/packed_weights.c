@@ -1,5 +1,5 @@
-/* See packing.h. */
-#include "nn/packing.h"
+/* See packed_weights.h. */
+#include "nn/packed_weights.h"
 
 #include "autograd/device/cpu/packed_weight.h"
 
@@ -16,7 +16,7 @@ static f2b_tensor *matrix(const f2b_model *model, int64_t i)
     return of[i % OF_A_LAYER]->weight;
 }
 
-int64_t f2b_model_packed_bytes(const f2b_model *model)
+int64_t f2b_model_packed_weight_bytes(const f2b_model *model)
 {
     int64_t bytes = 0;
     f2b_tensor *w;
@@ -29,14 +29,14 @@ static f2b_status each(f2b_model *model, f2b_status (*act)(f2b_tensor *w, f2b_dt
     f2b_status status = F2B_OK;
     f2b_tensor *w;
     for (int64_t i = 0; status == F2B_OK && (w = matrix(model, i)) != NULL; i++) status = act(w, model->compute);
-    if (status != F2B_OK) f2b_model_unpack(model);
+    if (status != F2B_OK) f2b_model_unpack_weights(model);
     return status;
 }
 
-f2b_status f2b_model_pack(f2b_model *model) { return each(model, f2b_packed_weight_make); }
-f2b_status f2b_model_plan_packing(f2b_model *model) { return each(model, f2b_packed_weight_plan); }
+f2b_status f2b_model_pack_weights(f2b_model *model) { return each(model, f2b_packed_weight_make); }
+f2b_status f2b_model_plan_packed_weights(f2b_model *model) { return each(model, f2b_packed_weight_plan); }
 
-void f2b_model_unpack(f2b_model *model)
+void f2b_model_unpack_weights(f2b_model *model)
 {
     f2b_tensor *w;
     for (int64_t i = 0; (w = matrix(model, i)) != NULL; i++) f2b_packed_weight_free(w);
