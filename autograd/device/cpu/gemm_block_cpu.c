@@ -17,13 +17,16 @@ enum { AHEAD = 48 };                /* steps for which memory is asked early whe
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 /* out[i*ldo + j] = beta * what lies `from` bytes behind out[i*ldo + j] + the sum of the runs: i < mr rows from
- * `first` on, j < nv*VL columns of a panel; beta 0: nothing is read there. */
+ * `first` on, j < nv*VL columns of a panel; beta 0: nothing is read there. `ask`: mr rows of A behind these come
+ * next, and are asked for. */
 typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out,
-                      int64_t ldo, real beta, intptr_t from);
+                      int64_t ldo, real beta, intptr_t from, bool ask);
 
 /* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
- * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. */
-#define MICRO_BODY(rows_max, LOAD_B, MULTIPLY)                                                    \
+ * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. Memory is asked for a line a
+ * step, 16 rows after each other and then their next lines, which is as fast as 14 or 16 rows are used up
+ * (kernels that read B where it lies, MAY_ASK false, ask for B instead). */
+#define MICRO_BODY(rows_max, MAY_ASK, LOAD_B, MULTIPLY)                                           \
     vec c[rows_max][2];                                                                           \
     const vec zero = { 0 };                                                                       \
     _Pragma("GCC unroll 14")                                                                      \
@@ -40,7 +43,14 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
         alpha = runs[r].alpha;                                                                    \
         _Pragma("GCC unroll 5")                                                                   \
         for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);                    \
+        const char *ahead = (const char *)(ask ? a + mr * lda : a);                               \
+        const intptr_t row = ask ? lda * (int64_t)sizeof(elem) : 0, next = ask ? 64 - 16 * row : 0; \
         for (int64_t l = 0; l < runs[r].k; l += STEP, b += ldb) {                                 \
+            if (MAY_ASK) {                                                                        \
+                __builtin_prefetch(ahead);                                                        \
+                ahead += row;                                                                     \
+                if ((l & 15 * STEP) == 15 * STEP) ahead += next;                                  \
+            }                                                                                     \
             LOAD_B                                                                                \
             _Pragma("GCC unroll 5")                                                               \
             for (int g = 0; g < 5; g++)                                                           \
@@ -69,8 +79,8 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
 #define MICRO(PREFIX, TARGET, mr, nv)                                                             \
     static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
         const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out, int64_t ldo,   \
-        real beta, intptr_t from)                                                                 \
-    { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta, from); }
+        real beta, intptr_t from, bool ask)                                                       \
+    { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta, from, ask); }
 #define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
 #define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
 #define NO_TARGET
@@ -83,9 +93,9 @@ typedef uint32_t word __attribute__((aligned(2), may_alias));
 
 /* Widened: the two of a pair one after the other, the odd one first. */
 INLINE_MICRO widened(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
 {
-    MICRO_BODY(MR,
+    MICRO_BODY(MR, true,
         const words w0 = *(const words *)b;
         const words w1 = nv == 2 ? *(const words *)(b + NR) : w0;
         const vec b0 = (vec)(w0 << 16);
@@ -130,9 +140,9 @@ static const uint16_t zip_high[32] = { 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 2
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
 DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
 {
-    MICRO_BODY(MR,
+    MICRO_BODY(MR, true,
         const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
         const __m512bh b1 = nv == 2 ? (__m512bh)_mm512_loadu_si512(b + NR) : b0;
     ,
@@ -145,11 +155,11 @@ DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, in
 
 /* B where it lies: its rows are brought together in registers, two at a time. Columns are whole panels. */
 DOT_TARGET INLINE_MICRO far_dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
 {
     static const elem none[NR];
     const __m512i low = _mm512_loadu_si512(zip_low), high = _mm512_loadu_si512(zip_high);
-    MICRO_BODY(MR,
+    MICRO_BODY(MR, false,
         const elem *second = l + 1 < runs[r].k ? b + ldb / 2 : none;
         const __m512i x0 = _mm512_loadu_si512(b);
         const __m512i x1 = _mm512_loadu_si512(second);
@@ -203,9 +213,9 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 #else
 
 INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs,
-                          int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from)
+                          int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
 {
-    MICRO_BODY(MR,
+    MICRO_BODY(MR, !far,
         const vec b0 = *(const vec *)b;
         const vec b1 = nv == 2 ? *(const vec *)(b + VL) : zero;
         if (far) __builtin_prefetch(b + AHEAD * ldb);
@@ -348,6 +358,8 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
     const int64_t groups = (m + most - 1) / most, fewest = groups > 0 ? m / groups : 0;
     const int64_t rest = m - fewest * groups;
     const intptr_t from = (intptr_t)o.from - (intptr_t)o.c;
+    /* Rows 4 KiB apart would be asked into the set of the first cache that holds those in use. */
+    const bool may_ask = n_runs > 0 && runs[0].lda * (int64_t)sizeof(elem) % 4096 != 0;
     for (int64_t j = 0; j < n; j += NR) {
         const int64_t nj = n - j < NR ? n - j : NR;
         const bool in_place = !o.rounded && o.col == 1 && o.bias == NULL && nj % VL == 0;
@@ -356,11 +368,12 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
             if (o.early) ask_for(&o, i, j, rows, nj);
+            const bool ask = may_ask && j == 0 && i + rows < m;
             if (in_place) {
-                micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta, from);
+                micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta, from, ask);
                 continue;
             }
-            micro(runs, n_runs, i, j / NR, acc, NR, 0, 0);
+            micro(runs, n_runs, i, j / NR, acc, NR, 0, 0, ask);
             write_group(o, i, j, acc, rows, nj);
         }
     }
