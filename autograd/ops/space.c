@@ -5,6 +5,7 @@
 
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/ops/attention/attention_internal.h"
+#include "autograd/ops/head_cross_entropy/head_cross_entropy_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
 #include "autograd/ops/space_internal.h"
 
@@ -93,11 +94,9 @@ static f2b_space attention(const f2b_node *n)
 
 static f2b_space head_cross_entropy(const f2b_node *n)
 {
-    enum { LOGITS = 64 << 20, FEWEST = 16 };
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
-    const int64_t fit = most(LOGITS / real_size(n) / most(V, 1), FEWEST);
-    const int64_t chunk = R < fit ? R : fit, room = chunk * (V + d + 1) * real_size(n);
     const bool packed = n->in[1]->packed != NULL;
+    const int64_t chunk = f2bi_head_chunk(R, V, real_size(n), packed), room = chunk * (V + d + 1) * real_size(n);
     const int64_t logits = product_by(n, chunk, V, d, packed, 0);
     return (f2b_space){
         .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,

@@ -123,6 +123,19 @@ static void read_queries(const view *w, const backward_out *out, query_block *b,
     for (int64_t i = b->rows; i < b->wide; i++) b->delta[i] = b->lse[i] = 0, b->limit[i] = 0;
 }
 
+/* What read_queries reads next: for the second cache, by the time of a block. */
+static void ask_for_queries(const view *w, const backward_out *out, int64_t h, int64_t t, int64_t rows)
+{
+    enum { SECOND_CACHE = 2 };
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < w->D; c += 64 / (int64_t)sizeof(T)) {
+            const int64_t at = (t + i) * w->q_width + h * w->D + c;
+            __builtin_prefetch(w->q + at, 0, SECOND_CACHE);
+            __builtin_prefetch(out->d_o + at, 0, SECOND_CACHE);
+            __builtin_prefetch(out->o + at, 0, SECOND_CACHE);
+        }
+}
+
 static void add_queries(const view *w, const backward_out *out, key_side *x, const query_block *b,
                         int64_t h, int64_t t)
 {
@@ -162,6 +175,7 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
                               .limit = limit };
             count_seen(w, &b, t, L);
             read_queries(w, out, &b, h, t);
+            if (left > BQ) ask_for_queries(w, out, h, t + BQ, left - BQ < BQ ? left - BQ : BQ);
             for (int64_t j0 = 0; j0 < b.n; j0 += x.block) backward_block(w, out, &b, &x, j0);
             if (out->dq) add_queries(w, out, &x, &b, h, t);
         }

@@ -6,11 +6,9 @@
 #include "autograd/device/cpu/kernel.h"
 #include "autograd/device/cpu/packed_weight.h"
 #include "autograd/device/cpu/vector_math.h"
+#include "autograd/ops/head_cross_entropy/head_cross_entropy_internal.h"
 
 f2b_kernel KERNEL(f2bi_head_cross_entropy_forward), KERNEL(f2bi_head_cross_entropy_backward);
-
-/* Logits of one chunk. It changes no value; fewer rows a chunk would pack the head more often. */
-enum { LOGITS_BYTES = 64 << 20 };
 
 typedef struct head {
     const T *x;
@@ -25,8 +23,7 @@ static head head_of(const f2b_node *n)
     head h = { .x = n->in[0]->data, .w = n->in[1], .label = n->in[2]->data,
                .R = n->in[0]->shape[0], .V = n->in[1]->shape[0], .d = n->in[1]->shape[1],
                .dtype = n->dtype };
-    h.chunk = LOGITS_BYTES / (int64_t)sizeof(real) / (h.V > 0 ? h.V : 1);
-    if (h.chunk < 16) h.chunk = 16;
+    h.chunk = f2bi_head_chunk(h.R, h.V, (int64_t)sizeof(real), h.w->packed != NULL);
     return h;
 }
 
@@ -71,10 +68,9 @@ typedef struct room {
 
 static f2b_status take_room(const head *h, room *r)
 {
-    const int64_t chunk = h->R < h->chunk ? h->R : h->chunk;
-    r->z = f2b_alloc_host((size_t)(chunk * (h->V + h->d + 1)) * sizeof(real), F2B_TAG_SCRATCH);
+    r->z = f2b_alloc_host((size_t)(h->chunk * (h->V + h->d + 1)) * sizeof(real), F2B_TAG_SCRATCH);
     if (r->z == NULL) return F2B_ERR_MEMORY;
-    r->rows = r->z + chunk * h->V, r->inverse = r->rows + chunk * h->d;
+    r->rows = r->z + h->chunk * h->V, r->inverse = r->rows + h->chunk * h->d;
     return F2B_OK;
 }
 
