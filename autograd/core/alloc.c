@@ -132,51 +132,91 @@ static void system_free(header *h)
     else free(h);
 }
 
-/* A new block out of the pages of a kept one of another size: the system clears every page that it hands out,
- * which for pages that are given back and asked for again at once would be a few per cent of a step. They
- * move by huge pages, one a call: a kept block may be made of several mappings, whose borders are between
- * those, and a call takes one mapping alone. NULL if there is no memory; the kept block is gone then too. */
-static header *take_pages(header *from, size_t capacity)
-{
-    char *to = map_block(HEADER + capacity);
-    const size_t had = mapped_bytes(HEADER + from->capacity), has = mapped_bytes(HEADER + capacity);
-    const size_t most = (had < has ? had : has) & ~(HUGE_PAGE - 1);
-    size_t moved = 0;
-    for (; to != NULL && moved < most; moved += HUGE_PAGE)
-        if (mremap((char *)from + moved, HUGE_PAGE, HUGE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + moved)
-            == MAP_FAILED)
-            break;
-    if (had > moved) (void)munmap((char *)from + moved, had - moved);
-    if (to == NULL || moved == most) return (header *)to;
-    (void)munmap(to, moved);            /* the place of the call that failed may be somebody else's by now */
-    (void)munmap(to + moved + HUGE_PAGE, has - moved - HUGE_PAGE);
-    return NULL;
-}
-
-/* Called with the lock held, where a kept block would have to go for this one: the nearest in size, larger
- * ones first. NULL if there is none, or no memory. */
-static header *reshape(int class, size_t capacity)
+/* Called with the lock held: a kept block with huge pages, the nearest in size, larger ones first; or NULL. */
+static header *pop_kept(int class)
 {
     int c = class;
     while (c < F2BI_SIZE_CLASSES && kept[c] == NULL) c++;
     if (c == F2BI_SIZE_CLASSES) c = class - 1;
     while (c >= 0 && kept[c] == NULL) c--;
-    if (c < 0 || !is_mapped(kept[c]->capacity)) return NULL;
+    if (c < 0 || kept[c]->capacity < HUGE_PAGE) return NULL;
     header *from = kept[c];
     kept[c] = from->next;
     kept_bytes -= (int64_t)from->capacity;
-    return take_pages(from, capacity);
+    return from;
 }
 
-/* Called with the lock held: give back kept blocks, the largest first, until `room` bytes or fewer stay. */
+/* Called with the lock held: what is left of a kept block, kept as the largest that it can hold. */
+static void keep_rest(char *rest, size_t bytes)
+{
+    size_t capacity = 0;
+    if (bytes >= HEADER + MAP_FROM) {
+        capacity = bytes - HEADER;
+        capacity &= ~(((size_t)1 << (60 - __builtin_clzll(capacity))) - 1);     /* whole eighths of an octave */
+        header *h = (header *)rest;
+        *h = (header){ .magic = ~MAGIC, .capacity = capacity, .size_class = size_class(&capacity) };
+        h->next = kept[h->size_class];
+        kept[h->size_class] = h;
+        kept_bytes += (int64_t)capacity;
+    }
+    const size_t used = capacity > 0 ? mapped_bytes(HEADER + capacity) : 0;
+    if (bytes > used) (void)munmap(rest + used, bytes - used);
+}
+
+/* Moves whole huge pages of `from`, at most `most` bytes, to `to`; the bytes moved. They go one a call: a kept block
+ * may be made of several mappings, whose borders are between those, and a call takes one mapping alone. */
+static size_t move_pages(header *from, char *to, size_t most)
+{
+    const size_t had = mapped_bytes(HEADER + from->capacity), whole = had & ~(HUGE_PAGE - 1);
+    size_t moved = 0;
+    for (; moved < most && moved < whole; moved += HUGE_PAGE)
+        if (mremap((char *)from + moved, HUGE_PAGE, HUGE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + moved)
+            == MAP_FAILED)
+            break;
+    if (had > moved) keep_rest((char *)from + moved, had - moved);
+    return moved;
+}
+
+/* Called with the lock held, where kept blocks would have to go until `room` bytes of them stay: a new block out of
+ * their pages. The system clears every page that it hands out, which for pages that are given back and asked for
+ * again at once would be a few per cent of a step. NULL if there is none, or no memory. */
+static header *reshape(int class, size_t capacity, int64_t room)
+{
+    const size_t has = mapped_bytes(HEADER + capacity), most = has & ~(HUGE_PAGE - 1);
+    header *from = most > 0 ? pop_kept(class) : NULL;
+    if (from == NULL) return NULL;
+    char *to = map_block(HEADER + capacity);
+    size_t moved = 0;
+    for (; from != NULL; from = moved < most && kept_bytes > room ? pop_kept(class) : NULL) {
+        const size_t whole = mapped_bytes(HEADER + from->capacity) & ~(HUGE_PAGE - 1);
+        const size_t wanted = whole < most - moved ? whole : most - moved;
+        const size_t came = to != NULL ? move_pages(from, to + moved, wanted) : 0;
+        if (to == NULL) system_free(from);
+        moved += came;
+        if (came == wanted || to == NULL) continue;
+        (void)munmap(to, moved);        /* the place of the call that failed may be somebody else's by now */
+        (void)munmap(to + moved + HUGE_PAGE, has - moved - HUGE_PAGE);
+        return NULL;
+    }
+    return (header *)to;
+}
+
+/* Called with the lock held: give back kept blocks until `room` bytes or fewer stay, of the largest first no more than
+ * is too much. */
 static void trim_to(int64_t room)
 {
     for (int c = F2BI_SIZE_CLASSES - 1; c >= 0 && kept_bytes > room; c--) {
         while (kept[c] != NULL && kept_bytes > room) {
             header *h = kept[c];
+            const size_t over = mapped_bytes((size_t)(kept_bytes - room)), has = mapped_bytes(HEADER + h->capacity);
             kept[c] = h->next;
             kept_bytes -= (int64_t)h->capacity;
-            system_free(h);
+            if (!is_mapped(h->capacity) || over >= has) {
+                system_free(h);
+                continue;
+            }
+            (void)munmap((char *)h + has - over, over);
+            keep_rest((char *)h, has - over);
         }
     }
 }
@@ -211,7 +251,7 @@ void *f2b_alloc_host(size_t bytes, f2b_tag tag)
     }
     const int64_t room = capacity_peak - capacity_in_use - (int64_t)capacity;
     if (h == NULL && class >= 0 && is_mapped(capacity) && kept_bytes > (room > 0 ? room : 0))
-        h = reshape(class, capacity);
+        h = reshape(class, capacity, room > 0 ? room : 0);
     if (h == NULL) h = system_block(capacity);
     if (h == NULL) {
         trim_to(0);

@@ -102,6 +102,40 @@ static void other_sizes_take_the_pages(void **state)
     f2b_alloc_trim();
 }
 
+/* Blocks of many sizes come and go, so that pages are moved, split and given back: what is in use keeps its bytes, and
+ * no more is resident than at the peak. */
+static void pages_that_wander_lose_nothing(void **state)
+{
+    (void)state;
+    enum { SLOTS = 24, TURNS = 3000 };
+    const size_t MiB = (size_t)1 << 20, most = 120 * MiB;
+    struct { unsigned char *at; size_t bytes; unsigned char mark; } slot[SLOTS] = { 0 };
+    f2b_rng r = f2b_rng_new(11, F2B_RNG_TEST, 0, 0, 0);
+    f2b_alloc_trim();
+    f2b_bytes_peak_reset();
+    const int64_t before = resident();
+    size_t used = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        const int i = (int)f2b_rng_below(&r, SLOTS);
+        for (size_t at = 0; at < slot[i].bytes; at += 4096) assert_int_equal(slot[i].at[at], slot[i].mark);
+        if (slot[i].at != NULL) assert_int_equal(slot[i].at[slot[i].bytes - 1], slot[i].mark);
+        f2b_free(slot[i].at);
+        used -= slot[i].bytes;
+        slot[i].at = NULL, slot[i].bytes = 0;
+        const size_t bytes = MiB + (size_t)f2b_rng_below(&r, MiB << f2b_rng_below(&r, 6));
+        if (used + bytes > most) continue;
+        slot[i].at = f2b_alloc_host(bytes, F2B_TAG_SCRATCH);
+        assert_non_null(slot[i].at);
+        slot[i].bytes = bytes, slot[i].mark = (unsigned char)turn;
+        memset(slot[i].at, slot[i].mark, bytes);
+        used += bytes;
+        if (F2BI_KEEP_BLOCKS && turn % 100 == 0) assert_true(resident() - before < (int64_t)(most + most / 4));
+    }
+    for (int i = 0; i < SLOTS; i++) f2b_free(slot[i].at);
+    f2b_alloc_trim();
+    if (F2BI_KEEP_BLOCKS) assert_true(resident() - before < (int64_t)(8 * MiB));
+}
+
 /* Random123's kat_vectors for philox4x32 with 10 rounds. */
 static void philox_known_answers(void **state)
 {
@@ -169,7 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_keeps_text_and_context), cmocka_unit_test(allocator_counts_by_tag),
         cmocka_unit_test(a_ledger_counts_apart), cmocka_unit_test(kept_blocks_give_way),
-        cmocka_unit_test(other_sizes_take_the_pages),
+        cmocka_unit_test(other_sizes_take_the_pages), cmocka_unit_test(pages_that_wander_lose_nothing),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_differ_and_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
