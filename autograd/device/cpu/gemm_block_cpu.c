@@ -16,16 +16,19 @@ enum { AHEAD = 48 };                /* steps for which memory is asked early whe
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
+/* What is asked for while others are multiplied: the mr rows of A behind these; the first or second half of the panel
+ * of B behind this one (a group of rows has as many steps as half a panel has lines). */
+enum { NOTHING, NEXT_ROWS, NEXT_PANEL, NEXT_PANEL_REST };
+
 /* out[i*ldo + j] = beta * what lies `from` bytes behind out[i*ldo + j] + the sum of the runs: i < mr rows from
- * `first` on, j < nv*VL columns of a panel; beta 0: nothing is read there. `ask`: mr rows of A behind these come
- * next, and are asked for. */
+ * `first` on, j < nv*VL columns of a panel; beta 0: nothing is read there. `ask`: one of the above. */
 typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out,
-                      int64_t ldo, real beta, intptr_t from, bool ask);
+                      int64_t ldo, real beta, intptr_t from, int ask);
 
 /* The loop of every kernel. mr and nv are constants at each use, so that sums stay in registers.
  * LOAD_B fills what MULTIPLY needs of both vectors of B; MULTIPLY adds row i's step. Memory is asked for a line a
- * step, 16 rows after each other and then their next lines, which is as fast as 14 or 16 rows are used up
- * (kernels that read B where it lies, MAY_ASK false, ask for B instead). */
+ * step; of A, lines of 16 rows after each other and then their next ones, which is as fast as 14 or 16 rows are used
+ * up (kernels that read B where it lies, MAY_ASK false, ask for its rows instead). */
 #define MICRO_BODY(rows_max, MAY_ASK, LOAD_B, MULTIPLY)                                           \
     vec c[rows_max][2];                                                                           \
     const vec zero = { 0 };                                                                       \
@@ -43,8 +46,11 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
         alpha = runs[r].alpha;                                                                    \
         _Pragma("GCC unroll 5")                                                                   \
         for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);                    \
-        const char *ahead = (const char *)(ask ? a + mr * lda : a);                               \
-        const intptr_t row = ask ? lda * (int64_t)sizeof(elem) : 0, next = ask ? 64 - 16 * row : 0; \
+        const bool of_a = ask == NEXT_ROWS, of_b = ask > NEXT_ROWS;                               \
+        const char *ahead = (const char *)(of_a ? a + mr * lda : of_b ? b + runs[r].b_panel : a); \
+        if (ask == NEXT_PANEL_REST) ahead += runs[r].k / STEP * 64;                               \
+        const intptr_t row = of_a ? lda * (int64_t)sizeof(elem) : of_b ? 64 : 0;                  \
+        const intptr_t next = of_a ? 64 - 16 * row : 0;                                           \
         for (int64_t l = 0; l < runs[r].k; l += STEP, b += ldb) {                                 \
             if (MAY_ASK) {                                                                        \
                 __builtin_prefetch(ahead);                                                        \
@@ -79,7 +85,7 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
 #define MICRO(PREFIX, TARGET, mr, nv)                                                             \
     static __attribute__((noinline)) TARGET void PREFIX##_##mr##_##nv(                            \
         const f2bi_run *runs, int n_runs, int64_t first, int64_t panel, real *out, int64_t ldo,   \
-        real beta, intptr_t from, bool ask)                                                       \
+        real beta, intptr_t from, int ask)                                                       \
     { PREFIX(mr, nv, runs, n_runs, first, panel, out, ldo, beta, from, ask); }
 #define MICROS(PREFIX, TARGET, mr) MICRO(PREFIX, TARGET, mr, 1) MICRO(PREFIX, TARGET, mr, 2)
 #define NAMES(PREFIX, mr) { PREFIX##_##mr##_1, PREFIX##_##mr##_2 }
@@ -93,7 +99,7 @@ typedef uint32_t word __attribute__((aligned(2), may_alias));
 
 /* Widened: the two of a pair one after the other, the odd one first. */
 INLINE_MICRO widened(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
+                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
 {
     MICRO_BODY(MR, true,
         const words w0 = *(const words *)b;
@@ -140,7 +146,7 @@ static const uint16_t zip_high[32] = { 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 2
 
 /* VDPBF16PS. The broadcast pair is held in a register, else it would be loaded for each vector. */
 DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
 {
     MICRO_BODY(MR, true,
         const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
@@ -155,7 +161,7 @@ DOT_TARGET INLINE_MICRO dot(const int mr, const int nv, const f2bi_run *runs, in
 
 /* B where it lies: its rows are brought together in registers, two at a time. Columns are whole panels. */
 DOT_TARGET INLINE_MICRO far_dot(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
+                 int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
 {
     static const elem none[NR];
     const __m512i low = _mm512_loadu_si512(zip_low), high = _mm512_loadu_si512(zip_high);
@@ -213,7 +219,7 @@ static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
 #else
 
 INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs,
-                          int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, bool ask)
+                          int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
 {
     MICRO_BODY(MR, !far,
         const vec b0 = *(const vec *)b;
@@ -368,7 +374,8 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
             if (o.early) ask_for(&o, i, j, rows, nj);
-            const bool ask = may_ask && j == 0 && i + rows < m;
+            int ask = may_ask && j == 0 && i + rows < m ? NEXT_ROWS : NOTHING;
+            if (j > 0 && i < 2 * fewest) ask = i == 0 ? NEXT_PANEL : NEXT_PANEL_REST;
             if (in_place) {
                 micro(runs, n_runs, i, j / NR, (real *)o.c + i * o.row + j, o.row, o.beta, from, ask);
                 continue;
