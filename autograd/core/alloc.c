@@ -153,10 +153,10 @@ static void keep_rest(char *rest, size_t bytes)
     if (bytes >= HEADER + MAP_FROM) {
         capacity = bytes - HEADER;
         capacity &= ~(((size_t)1 << (60 - __builtin_clzll(capacity))) - 1);     /* whole eighths of an octave */
+        const int class = size_class(&capacity);
         header *h = (header *)rest;
-        *h = (header){ .magic = ~MAGIC, .capacity = capacity, .size_class = size_class(&capacity) };
-        h->next = kept[h->size_class];
-        kept[h->size_class] = h;
+        *h = (header){ .magic = ~MAGIC, .capacity = capacity, .size_class = class, .next = kept[class] };
+        kept[class] = h;
         kept_bytes += (int64_t)capacity;
     }
     const size_t used = capacity > 0 ? mapped_bytes(HEADER + capacity) : 0;
