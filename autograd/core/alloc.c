@@ -163,18 +163,22 @@ static void keep_rest(char *rest, size_t bytes)
     if (bytes > used) (void)munmap(rest + used, bytes - used);
 }
 
-/* Moves whole huge pages of `from`, at most `most` bytes, to `to`; the bytes moved. They go one a call: a kept block
- * may be made of several mappings, whose borders are between those, and a call takes one mapping alone. */
-static size_t move_pages(header *from, char *to, size_t most)
+/* Fills `to` from *filled on, up to `most`, with whole huge pages of `from`, whose rest is kept; false where the system
+ * refuses. They go one a call: a kept block may be made of several mappings, whose borders are between those, and a
+ * call takes one mapping alone. */
+static bool move_pages(header *from, char *to, size_t most, size_t *filled)
 {
-    const size_t had = mapped_bytes(HEADER + from->capacity), whole = had & ~(HUGE_PAGE - 1);
+    const size_t had = mapped_bytes(HEADER + from->capacity);
     size_t moved = 0;
-    for (; moved < most && moved < whole; moved += HUGE_PAGE)
-        if (mremap((char *)from + moved, HUGE_PAGE, HUGE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + moved)
-            == MAP_FAILED)
-            break;
+    bool good = true;
+    while (had - moved >= HUGE_PAGE && *filled < most) {
+        good = mremap((char *)from + moved, HUGE_PAGE, HUGE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + *filled)
+               != MAP_FAILED;
+        if (!good) break;
+        moved += HUGE_PAGE, *filled += HUGE_PAGE;
+    }
     if (had > moved) keep_rest((char *)from + moved, had - moved);
-    return moved;
+    return good;
 }
 
 /* Called with the lock held, where kept blocks would have to go until `room` bytes of them stay: a new block out of
@@ -184,18 +188,15 @@ static header *reshape(int class, size_t capacity, int64_t room)
 {
     const size_t has = mapped_bytes(HEADER + capacity), most = has & ~(HUGE_PAGE - 1);
     header *from = most > 0 ? pop_kept(class) : NULL;
-    if (from == NULL) return NULL;
-    char *to = map_block(HEADER + capacity);
-    size_t moved = 0;
-    for (; from != NULL; from = moved < most && kept_bytes > room ? pop_kept(class) : NULL) {
-        const size_t whole = mapped_bytes(HEADER + from->capacity) & ~(HUGE_PAGE - 1);
-        const size_t wanted = whole < most - moved ? whole : most - moved;
-        const size_t came = to != NULL ? move_pages(from, to + moved, wanted) : 0;
-        if (to == NULL) system_free(from);
-        moved += came;
-        if (came == wanted || to == NULL) continue;
-        (void)munmap(to, moved);        /* the place of the call that failed may be somebody else's by now */
-        (void)munmap(to + moved + HUGE_PAGE, has - moved - HUGE_PAGE);
+    char *to = from != NULL ? map_block(HEADER + capacity) : NULL;
+    if (to == NULL) {
+        if (from != NULL) system_free(from);
+        return NULL;
+    }
+    for (size_t filled = 0; from != NULL; from = filled < most && kept_bytes > room ? pop_kept(class) : NULL) {
+        if (move_pages(from, to, most, &filled)) continue;
+        (void)munmap(to, filled);       /* the place of the call that failed may be somebody else's by now */
+        (void)munmap(to + filled + HUGE_PAGE, has - filled - HUGE_PAGE);
         return NULL;
     }
     return (header *)to;
