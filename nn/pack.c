@@ -60,7 +60,8 @@ typedef struct filler {
     f2b_pack *pack;
     const f2b_pack_options *o;
     row_writer all, wanted;
-    int32_t *k_start, *k_count, *from, *labels, *stored;
+    int32_t *k_start, *k_count, *from, *labels, *stored, *keys;
+    int64_t shared, n_keys;     /* rows that the first sequence computes for all; keys so far */
 } filler;
 
 static int32_t *ints(int64_t n) { return f2b_calloc((size_t)n + 1, sizeof(int32_t), F2B_TAG_DATA); }
@@ -79,8 +80,9 @@ static f2b_status filler_new(filler *f, int64_t wanted)
     const bool written = writer_new(&f->all, rows, n) && writer_new(&f->wanted, wanted, n);
     f->k_start = ints(n), f->k_count = ints(n);
     f->from = ints(2 * rows), f->labels = ints(wanted), f->stored = ints(rows);
-    return written && f->k_start && f->k_count && f->from && f->labels && f->stored ? F2B_OK
-                                                                                    : F2B_ERR_MEMORY;
+    f->keys = ints(f->pack->sequence_rows);
+    return written && f->k_start && f->k_count && f->from && f->labels && f->stored && f->keys
+        ? F2B_OK : F2B_ERR_MEMORY;
 }
 
 static void filler_free(filler *f)
@@ -98,6 +100,7 @@ static void filler_free(filler *f)
     f2b_free(f->from);
     f2b_free(f->labels);
     f2b_free(f->stored);
+    f2b_free(f->keys);
 }
 
 /* ---- Filling ---- */
@@ -112,9 +115,9 @@ static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit,
     w->rows++;
 }
 
-/* A sequence while it is laid out: its number, first row, length, and where it goes on. */
+/* A sequence while it is laid out. */
 typedef struct place {
-    int64_t first, length;
+    int64_t first, length;      /* row that its position 0 has or would have, were it not shared; rows */
     uint64_t key;
     f2b_pack_slot slot;
 } place;
@@ -138,10 +141,11 @@ static void put(filler *f, const place *p, f2b_pack_source source, int64_t sourc
 static void fill_sequence(filler *f, const f2b_pack_item *item, int64_t s)
 {
     const f2b_pack_options *o = f->o;
-    const place p = { f->all.rows, f2b_pack_item_rows(item, o), item->key,
-                      o->slots != NULL ? o->slots[s] : (f2b_pack_slot){ f->all.rows, 0 } };
+    const int64_t shared = s > 0 ? f->shared : 0;
+    const place p = { f->all.rows - shared, f2b_pack_item_rows(item, o), item->key,
+                      o->slots != NULL ? o->slots[s] : (f2b_pack_slot){ f->n_keys, 0 } };
     const bool by_label = !o->all_rows && !o->last_row && !item->summary;
-    for (int64_t i = 0; i < item->n; i++) {
+    for (int64_t i = shared; i < item->n; i++) {
         const bool image = item->ids[i] == F2B_ROW_IMAGE;
         const int32_t next = item->labels != NULL && i + 1 < item->n ? item->labels[i + 1]
                                                                      : F2B_ROW_NO_LABEL;
@@ -157,10 +161,39 @@ static void fill_sequence(filler *f, const f2b_pack_item *item, int64_t s)
     for (int64_t r = 0; item->summary && r < o->summary_rows; r++)
         put(f, &p, F2B_FROM_SUMMARY, r, !o->last_row || f->all.rows + 1 == p.first + p.length,
             F2B_ROW_NO_LABEL);
+    for (int64_t i = 0; i < p.length; i++)
+        f->keys[f->n_keys++] = (int32_t)(i < shared ? i : p.first + i);
     f->k_start[s] = (int32_t)p.slot.first;
     f->k_count[s] = (int32_t)(p.slot.held + p.length);
     f->all.q_start[s + 1] = (int32_t)f->all.rows;
     f->wanted.q_start[s + 1] = (int32_t)f->wanted.rows;
+}
+
+/* ---- Shared rows ---- */
+
+/* Of the sequence's first `most` ids, those that are as the other's, are text, and whose rows nobody wants;
+ * at least one row is left. */
+static int64_t common_prefix(const f2b_pack_item *a, const f2b_pack_item *b, const f2b_pack_options *o,
+                             int64_t most)
+{
+    const int64_t rows = f2b_pack_item_rows(b, o);
+    int64_t i = 0;
+    while (i < most && i < a->n && i < b->n && i + 1 < rows && b->ids[i] == a->ids[i] &&
+           b->ids[i] != F2B_ROW_IMAGE &&
+           (b->labels == NULL || i + 1 >= b->n || b->labels[i + 1] == F2B_ROW_NO_LABEL))
+        i++;
+    return i;
+}
+
+/* How many rows are computed once for all. Keys and values are copied for it, which costs about as much as
+ * a hundredth of the rows do. */
+static int64_t shared_rows(const f2b_pack_item *items, int64_t n, const f2b_pack_options *o, int64_t rows)
+{
+    enum { WORTH = 32 };
+    if (!o->share_prefix || n < 2) return 0;
+    int64_t most = INT64_MAX;
+    for (int64_t s = 0; s < n; s++) most = common_prefix(&items[0], &items[s], o, most);
+    return (n - 1) * most * WORTH >= rows ? most : 0;
 }
 
 /* ---- To the device ---- */
@@ -211,6 +244,7 @@ static f2b_status copy(f2b_tape *tape, const filler *f, bool labelled)
     F2B_TRY(row_set(tape, &p->all, &f->all, p->n, &keys, false));
     F2B_TRY(row_set(tape, &p->wanted, &f->wanted, p->n, &keys, f->wanted.rows < p->rows));
     if (f->o->slots != NULL && !table(tape, &p->stored, f->stored, p->rows)) return f2b_last_status();
+    if (f->shared > 0 && !table(tape, &p->keys, f->keys, f->n_keys)) return f2b_last_status();
     if (labelled && !table(tape, &p->labels, f->labels, f->wanted.rows)) return f2b_last_status();
     F2B_TRY(grad_rows(tape, f));
     p->from = f2b_tape_table(tape, F2B_I32, 2, (int64_t[]){ p->rows, 2 }, f->from);
@@ -222,17 +256,19 @@ f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
 {
     int64_t wanted = 0;
     *pack = (f2b_pack){ .n = n, .image_rows = o->image_rows };
+    F2B_CHECK(!o->share_prefix || (o->slots == NULL && !o->all_rows && !o->bidirectional));
     bool labelled = !o->all_rows && !o->last_row;
     for (int64_t s = 0; s < n; s++) {
         F2B_TRY(check(&items[s], o, s));
-        pack->rows += f2b_pack_item_rows(&items[s], o);
+        pack->sequence_rows += f2b_pack_item_rows(&items[s], o);
         wanted += item_wanted(&items[s], o);
         labelled = labelled && items[s].labels != NULL;
     }
-    if (pack->rows > INT32_MAX / 2)
+    if (pack->sequence_rows > INT32_MAX / 2)
         return f2b_fail(F2B_ERR_DATA, "a pass of %lld rows is too large; lower "
-                        "train.micro_batch_tokens", (long long)pack->rows);
-    filler f = { .pack = pack, .o = o };
+                        "train.micro_batch_tokens", (long long)pack->sequence_rows);
+    filler f = { .pack = pack, .o = o, .shared = shared_rows(items, n, o, pack->sequence_rows) };
+    pack->rows = pack->sequence_rows - f.shared * (n > 0 ? n - 1 : 0);
     f2b_status status = filler_new(&f, wanted);
     for (int64_t s = 0; s < n && status == F2B_OK; s++) fill_sequence(&f, &items[s], s);
     F2B_CHECK(status != F2B_OK || (f.all.rows == pack->rows && f.wanted.rows == wanted));

@@ -1,6 +1,11 @@
 /*
  * Packing: sequences lie end to end in one [rows, d] tensor, each attending to itself alone, its
  * positions from 0. Nothing is padded. A pack says what stands in each row and who sees whom.
+ *
+ * Sequences of LLaVA all begin with the system's words. Under causal attention such rows are the same in
+ * every sequence, whatever follows, and so are their keys and values in every layer: the first sequence
+ * computes them for all (`share_prefix`), and the sum of what the sequences make of them is their
+ * gradient.
  */
 #ifndef F2B_NN_PACK_H
 #define F2B_NN_PACK_H
@@ -42,10 +47,13 @@ typedef enum f2b_pack_source {
 } f2b_pack_source;
 
 typedef struct f2b_pack {
-    int64_t n, rows;            /* sequences; rows of all of them */
+    int64_t n, rows;            /* sequences; rows that are computed */
+    int64_t sequence_rows;      /* rows of all sequences: more, where they share some */
     int64_t image_rows;         /* rows an image takes in this pass */
     f2b_row_set all;
     f2b_row_set wanted;         /* the rows whose output is used: summary rows, or labelled ones */
+    f2b_tensor *keys;           /* [sequence_rows] i32: the row that each key and value of the layouts is
+                                 * of, where rows are shared; NULL: keys are the rows */
     f2b_tensor *labels;         /* [wanted.rows] i32 next tokens, where sequences have labels */
     f2b_tensor *from;           /* [rows, 2] i32: f2b_pack_source, and which row of that source */
     f2b_tensor *stored;         /* [rows] i32, with slots: the row of the cache for each row */
@@ -59,6 +67,8 @@ typedef struct f2b_pack_options {
     bool bidirectional;         /* all rows of a sequence see each other */
     bool all_rows;              /* every row's output is wanted (hidden states, logits) */
     bool last_row;              /* only the last row of each sequence (retrieval of `single`) */
+    bool share_prefix;          /* rows that all sequences begin with are computed once, where that is
+                                 * much of the pack. Not with slots, all_rows or bidirectional */
     unsigned grad_sources;      /* bit s: source s wants its gradient. 0: none does, or nobody
                                    has said */
     const f2b_pack_slot *slots; /* [n]: positions go on behind what a slot holds, and its rows are
@@ -74,7 +84,7 @@ typedef struct f2b_pack_options {
 f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
                           const f2b_pack_options *options, f2b_pack *pack) F2B_MUST_USE;
 
-/** Rows that a sequence will take, and how many labels it has: for planning micro-batches. */
+/** Rows of a sequence, shared or not, and how many labels it has: for planning micro-batches. */
 int64_t f2b_pack_item_rows(const f2b_pack_item *item, const f2b_pack_options *options);
 int64_t f2b_pack_item_labels(const f2b_pack_item *item);
 

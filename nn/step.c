@@ -240,7 +240,7 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         images = f2b_pass_compress(s->tape, m, c->prompts, c->n_prompts, rows, settings, &c->compress);
         if (images == NULL) return f2b_last_status();
         f2b_tape_release(rows);
-        s->result->tokens += c->compress.pack.rows;
+        s->result->tokens += c->compress.pack.sequence_rows;
     }
     if (s->in->contrastive) {
         s->at.pass = "pass 1";
@@ -249,14 +249,14 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         c->embeddings = embeddings_of_samples(s->tape, c, c->embeddings);
         if (c->embeddings == NULL) return f2b_last_status();
         f2b_tape_keep(c->embeddings);
-        s->result->tokens += c->embed.pack.rows;
+        s->result->tokens += c->embed.pack.sequence_rows;
     }
     if (!answers) return F2B_OK;
     s->at.pass = "pass 2";
     c->loss_ar = f2b_pass_generate(s->tape, m, c->answers, c->n_answers, images, settings, &c->generate);
     if (c->loss_ar == NULL) return f2b_last_status();
     f2b_tape_keep(c->loss_ar);
-    s->result->tokens += c->generate.pack.rows;
+    s->result->tokens += c->generate.pack.sequence_rows;
     return F2B_OK;
 }
 

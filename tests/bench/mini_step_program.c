@@ -26,7 +26,7 @@
 enum { MOST = 64, K = 16, IMAGE_AT = 35 };
 
 typedef struct sizes {
-    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled, packed;
+    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled, packed, system;
 } sizes;
 
 static double now(clockid_t clock)
@@ -50,7 +50,7 @@ static void set_size(sizes *z, const char *text)
         { "d", &z->d }, { "ff", &z->ff }, { "layers", &z->layers }, { "heads", &z->heads },
         { "vocab", &z->vocab }, { "image", &z->image }, { "prompt", &z->prompt }, { "talk", &z->talk },
         { "labelled", &z->labelled },
-        { "packed", &z->packed },
+        { "packed", &z->packed }, { "system", &z->system },
     };
     const char *equals = strchr(text, '=');
     for (size_t i = 0; equals != NULL && i < sizeof names / sizeof *names; i++)
@@ -107,6 +107,8 @@ static sequences draw(const sizes *z, int64_t sample)
         s.labels[i] = i > z->talk - z->labelled ? s.talk[i] : F2B_ROW_NO_LABEL;
     }
     const int64_t at = z->prompt < IMAGE_AT ? z->prompt / 2 : IMAGE_AT;
+    for (int64_t i = 0; i < at && i < z->system; i++)
+        s.prompt[i] = s.talk[i] = (int32_t)(i * 37 % z->vocab);
     s.prompt[at] = s.talk[at] = F2B_ROW_IMAGE;
     return s;
 }
@@ -173,7 +175,7 @@ int main(int argc, char **argv)
     if (argc < 4) return 2;
     const int64_t n = atoll(argv[1]), steps = atoll(argv[3]);
     const f2b_dtype compute = strcmp(argv[2], "bf16") == 0 ? F2B_BF16 : F2B_F32;
-    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100, 1 };
+    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100, 1, IMAGE_AT };
     bool profile = false;
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "profile") == 0) profile = true;
