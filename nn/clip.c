@@ -193,11 +193,11 @@ static bool copy(f2b_tape *tape, const clip_tables *t, clip_rows *r)
 {
     const int64_t n = t->n, all = n * t->rows;
 #define TABLE(values, ...) f2b_tape_table(tape, F2B_I32, __VA_ARGS__, values)
-    r->layout.q_start = TABLE(t->q_start, 1, (int64_t[]){ n + 1 });
-    r->layout.k_start = TABLE(t->k_start, 1, (int64_t[]){ n });
-    r->layout.k_count = TABLE(t->k_count, 1, (int64_t[]){ n });
-    r->layout.limit = TABLE(t->limit, 1, (int64_t[]){ all });
-    r->layout.pairs = (double)all * (double)t->rows;
+    r->layout = (f2b_attention_layout){
+        .q_start = TABLE(t->q_start, 1, (int64_t[]){ n + 1 }), .k_start = TABLE(t->k_start, 1, (int64_t[]){ n }),
+        .k_count = TABLE(t->k_count, 1, (int64_t[]){ n }), .limit = TABLE(t->limit, 1, (int64_t[]){ all }),
+        .pairs = (double)all * (double)t->rows,
+    };
     r->from = TABLE(t->from, 2, ((int64_t[]){ all, 2 }));
     r->out = TABLE(t->out, 1, (int64_t[]){ n * t->outs });
 #undef TABLE

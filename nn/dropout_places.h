@@ -1,7 +1,9 @@
 /*
  * How dropouts are named within a step, so that a mask is a pure function of (seed, step, sample,
- * place) and never of packing, micro-batches or threads. A row's key is its sequence and its position
- * there; a place is a pass, a layer and a group of projections that share their input.
+ * place) and never of packing, micro-batches or threads. A row's key is its position and its sequence;
+ * rows with nothing but text up to them have that text in place of the sequence, so that they are the same
+ * in all sequences that begin so, and can be computed once (pack.h). A place is a pass, a layer and a
+ * group of projections that share their input.
  */
 #ifndef F2B_NN_DROPOUT_PLACES_H
 #define F2B_NN_DROPOUT_PLACES_H
@@ -27,10 +29,25 @@ static inline uint32_t f2b_dropout_place(f2b_dropout_pass pass, int64_t layer, f
 static inline uint64_t f2b_dropout_image_key(int64_t sample) { return (uint64_t)sample * 2; }
 static inline uint64_t f2b_dropout_caption_key(int64_t sample) { return (uint64_t)sample * 2 + 1; }
 
-/** Row `position` of a sequence; positions are below 2^24. */
+/** Row `position` of a sequence; positions are below 2^24, sequences below 2^39. */
 static inline uint64_t f2b_dropout_row_key(uint64_t sequence, int64_t position)
 {
     return sequence << 24 | (uint64_t)position;
+}
+
+/** The text up to one more token, from the text before it (0: none): splitmix64's finalizer. */
+static inline uint64_t f2b_dropout_text(uint64_t text, int32_t id)
+{
+    uint64_t x = text + 0x9E3779B97F4A7C15u + (uint32_t)id;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+/** Row `position` with that text up to it and nothing else; no sequence has this key. */
+static inline uint64_t f2b_dropout_text_key(uint64_t text, int64_t position)
+{
+    return (1ull << 39 | text >> 25) << 24 | (uint64_t)position;
 }
 
 #endif

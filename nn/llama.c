@@ -156,10 +156,6 @@ static f2b_tensor *attention_block(f2b_tape *tape, const f2b_llama *m, const f2b
     f2b_tensor *q = f2b_rope(tape, qkv[0], m->rope, queries->positions);
     f2b_tensor *k = f2b_rope(tape, qkv[1], m->rope, pass->rows->positions), *v = qkv[2];
     if (k == NULL || into_cache(tape, pass, i, &k, &v) != F2B_OK) return NULL;
-    if (pass->keys != NULL) {
-        k = f2b_rows_gather(tape, k, pass->keys);
-        v = f2b_rows_gather(tape, v, pass->keys);
-    }
     f2b_tensor *a = f2b_attention(tape, q, k, v, &queries->layout, m->config.head_dim, scale);
     return project(tape, a, pass, queries, i, F2B_DROPOUT_O, (const f2b_adapted_linear *[]){ &l->o }, 1, x,
                    &y) == F2B_OK ? y : NULL;

@@ -59,7 +59,6 @@ typedef struct f2b_pass {
     f2b_stage stage;
     const f2b_row_set *rows;    /* of x */
     const f2b_row_set *wanted;  /* what the last layer computes */
-    f2b_tensor *keys;           /* i32, borrowed: the rows of x that the layouts' keys are of; NULL: all */
     bool final_norm;
     int64_t checkpoint;         /* this many first layers are computed again in backward */
     f2b_layer_watch watch;

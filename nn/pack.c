@@ -21,6 +21,18 @@ int64_t f2b_pack_item_labels(const f2b_pack_item *item)
     return n;
 }
 
+void f2b_pack_item_keys(const f2b_pack_item *item, const f2b_pack_options *o, uint64_t *keys)
+{
+    const int64_t rows = f2b_pack_item_rows(item, o);
+    uint64_t text = 0;
+    int64_t row = 0;
+    for (; row < item->n && item->ids[row] != F2B_ROW_IMAGE; row++) {
+        text = f2b_dropout_text(text, item->ids[row]);
+        keys[row] = f2b_dropout_text_key(text, row);
+    }
+    for (; row < rows; row++) keys[row] = f2b_dropout_row_key(item->key, row);
+}
+
 static int64_t item_images(const f2b_pack_item *item)
 {
     int64_t n = 0;
@@ -62,6 +74,7 @@ typedef struct filler {
     row_writer all, wanted;
     int32_t *k_start, *k_count, *from, *labels, *stored, *keys;
     int64_t shared, n_keys;     /* rows that the first sequence computes for all; keys so far */
+    uint64_t *names;            /* the dropout keys of the sequence that is laid out */
 } filler;
 
 static int32_t *ints(int64_t n) { return f2b_calloc((size_t)n + 1, sizeof(int32_t), F2B_TAG_DATA); }
@@ -81,7 +94,8 @@ static f2b_status filler_new(filler *f, int64_t wanted)
     f->k_start = ints(n), f->k_count = ints(n);
     f->from = ints(2 * rows), f->labels = ints(wanted), f->stored = ints(rows);
     f->keys = ints(f->pack->sequence_rows);
-    return written && f->k_start && f->k_count && f->from && f->labels && f->stored && f->keys
+    f->names = f2b_calloc((size_t)f->pack->sequence_rows + 1, sizeof *f->names, F2B_TAG_DATA);
+    return written && f->k_start && f->k_count && f->from && f->labels && f->stored && f->keys && f->names
         ? F2B_OK : F2B_ERR_MEMORY;
 }
 
@@ -101,6 +115,7 @@ static void filler_free(filler *f)
     f2b_free(f->labels);
     f2b_free(f->stored);
     f2b_free(f->keys);
+    f2b_free(f->names);
 }
 
 /* ---- Filling ---- */
@@ -111,14 +126,13 @@ static void add_row(row_writer *w, int64_t row, int64_t position, int64_t limit,
     w->positions[w->rows] = (int32_t)position;
     w->limit[w->rows] = (int32_t)limit;
     w->pairs += (double)limit;
-    w->keys[w->rows] = f2b_dropout_row_key(key, position);
+    w->keys[w->rows] = key;
     w->rows++;
 }
 
 /* A sequence while it is laid out. */
 typedef struct place {
     int64_t first, length;      /* row that its position 0 has or would have, were it not shared; rows */
-    uint64_t key;
     f2b_pack_slot slot;
 } place;
 
@@ -127,24 +141,26 @@ static void put(filler *f, const place *p, f2b_pack_source source, int64_t sourc
                 int32_t label)
 {
     const int64_t row = f->all.rows, position = p->slot.held + row - p->first;
+    const uint64_t key = f->names[row - p->first];
     const int64_t limit = f->o->bidirectional ? p->slot.held + p->length : position + 1;
     f->pack->uses[source] = true;
     f->from[2 * row] = (int32_t)source;
     f->from[2 * row + 1] = (int32_t)source_row;
     f->stored[row] = (int32_t)(p->slot.first + position);
-    add_row(&f->all, row, position, limit, p->key);
+    add_row(&f->all, row, position, limit, key);
     if (!wanted) return;
     f->labels[f->wanted.rows] = label;
-    add_row(&f->wanted, row, position, limit, p->key);
+    add_row(&f->wanted, row, position, limit, key);
 }
 
 static void fill_sequence(filler *f, const f2b_pack_item *item, int64_t s)
 {
     const f2b_pack_options *o = f->o;
     const int64_t shared = s > 0 ? f->shared : 0;
-    const place p = { f->all.rows - shared, f2b_pack_item_rows(item, o), item->key,
+    const place p = { f->all.rows - shared, f2b_pack_item_rows(item, o),
                       o->slots != NULL ? o->slots[s] : (f2b_pack_slot){ f->n_keys, 0 } };
     const bool by_label = !o->all_rows && !o->last_row && !item->summary;
+    f2b_pack_item_keys(item, o, f->names);
     for (int64_t i = shared; i < item->n; i++) {
         const bool image = item->ids[i] == F2B_ROW_IMAGE;
         const int32_t next = item->labels != NULL && i + 1 < item->n ? item->labels[i + 1]
@@ -238,13 +254,13 @@ static f2b_status grad_rows(f2b_tape *tape, const filler *f)
 static f2b_status copy(f2b_tape *tape, const filler *f, bool labelled)
 {
     f2b_pack *p = f->pack;
-    f2b_attention_layout keys = { 0 };
+    f2b_attention_layout keys = { .shared = f->shared };
+    if (f->shared > 0 && !table(tape, &keys.key_rows, f->keys, f->n_keys)) return f2b_last_status();
     if (!table(tape, &keys.k_start, f->k_start, p->n) || !table(tape, &keys.k_count, f->k_count, p->n))
         return f2b_last_status();
     F2B_TRY(row_set(tape, &p->all, &f->all, p->n, &keys, false));
     F2B_TRY(row_set(tape, &p->wanted, &f->wanted, p->n, &keys, f->wanted.rows < p->rows));
     if (f->o->slots != NULL && !table(tape, &p->stored, f->stored, p->rows)) return f2b_last_status();
-    if (f->shared > 0 && !table(tape, &p->keys, f->keys, f->n_keys)) return f2b_last_status();
     if (labelled && !table(tape, &p->labels, f->labels, f->wanted.rows)) return f2b_last_status();
     F2B_TRY(grad_rows(tape, f));
     p->from = f2b_tape_table(tape, F2B_I32, 2, (int64_t[]){ p->rows, 2 }, f->from);

@@ -23,7 +23,7 @@ typedef struct f2b_pack_item {
     int64_t n;
     int64_t image;              /* which image of the pass stands at F2B_ROW_IMAGE */
     bool summary;               /* the K summary rows follow the ids */
-    uint64_t key;               /* names the sequence within the step, for dropout: below 2^40 */
+    uint64_t key;               /* names the sequence within the step, for dropout: below 2^39 */
 } f2b_pack_item;
 
 /** Where a sequence goes on in a cache of keys and values (nn/llama.h). */
@@ -52,8 +52,6 @@ typedef struct f2b_pack {
     int64_t image_rows;         /* rows an image takes in this pass */
     f2b_row_set all;
     f2b_row_set wanted;         /* the rows whose output is used: summary rows, or labelled ones */
-    f2b_tensor *keys;           /* [sequence_rows] i32: the row that each key and value of the layouts is
-                                 * of, where rows are shared; NULL: keys are the rows */
     f2b_tensor *labels;         /* [wanted.rows] i32 next tokens, where sequences have labels */
     f2b_tensor *from;           /* [rows, 2] i32: f2b_pack_source, and which row of that source */
     f2b_tensor *stored;         /* [rows] i32, with slots: the row of the cache for each row */
@@ -87,5 +85,8 @@ f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
 /** Rows of a sequence, shared or not, and how many labels it has: for planning micro-batches. */
 int64_t f2b_pack_item_rows(const f2b_pack_item *item, const f2b_pack_options *options);
 int64_t f2b_pack_item_labels(const f2b_pack_item *item);
+
+/** The dropout keys of a sequence's rows (nn/dropout_places.h): keys [f2b_pack_item_rows]. */
+void f2b_pack_item_keys(const f2b_pack_item *item, const f2b_pack_options *options, uint64_t *keys);
 
 #endif

@@ -74,11 +74,11 @@ static f2b_tensor *run(f2b_tape *tape, const f2b_model *m, const f2b_pack_item *
             F2B_RETURN_NULL_IF(items[i].ids[j] == F2B_ROW_IMAGE && images == NULL, F2B_ERR_DATA,
                                "sequence %lld of a pass has an image mark but no image", (long long)i);
     options.grad_sources = f2b_tape_recording(tape) ? grad_sources(m, images) : 0;
-    options.share_prefix = !options.bidirectional && !options.all_rows && s->dropout.p == 0;
+    options.share_prefix = !options.bidirectional && !options.all_rows;
     if (f2b_pack_build(tape, items, n, &options, &frame->pack) != F2B_OK) return NULL;
     frame->pass = (f2b_pass){
         .stage = stage, .rows = &frame->pack.all, .wanted = &frame->pack.wanted,
-        .keys = frame->pack.keys, .final_norm = final_norm, .checkpoint = s->checkpoint, .watch = s->watch,
+        .final_norm = final_norm, .checkpoint = s->checkpoint, .watch = s->watch,
         .dropout = s->dropout, .lora_scale = f2b_model_lora_scale(m),
         .place = place,
     };

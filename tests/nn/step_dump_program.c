@@ -30,11 +30,9 @@ typedef struct masks {
 } masks;
 
 static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *d,
-                      f2b_dropout_pass pass, const char *place, int64_t sample, uint64_t key,
-                      int64_t rows, int64_t layers, const int64_t width[4], const char *const names[4])
+                      f2b_dropout_pass pass, const char *place, int64_t sample,
+                      const uint64_t *keys, int64_t rows, int64_t layers, const int64_t width[4], const char *const names[4])
 {
-    uint64_t *keys = calloc((size_t)rows, sizeof *keys);
-    for (int64_t r = 0; r < rows; r++) keys[r] = f2b_dropout_row_key(key, r);
     f2b_tape *tape = f2b_tape_new(model->device);
     f2b_tape_set_recording(tape, false);
     for (int64_t layer = 0; layer < layers; layer++)
@@ -53,8 +51,9 @@ static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *
             m->arrays[m->n++] = (f2b_named_array){ name, F2B_F32, 2, { rows, width[g] }, ones };
         }
     f2b_tape_free(tape);
-    free(keys);
 }
+
+enum { MOST_ROWS = 4096 };
 
 static void write_masks(const char *path, const f2b_model *model, const f2b_case_batch *b,
                         const f2b_pass_dropout *d)
@@ -71,21 +70,30 @@ static void write_masks(const char *path, const f2b_model *model, const f2b_case
     for (int64_t i = 0; i < b->n; i++) {
         const f2b_step_sample *s = &b->samples[i];
         const uint64_t image = f2b_dropout_image_key(i), caption = f2b_dropout_caption_key(i);
-#define ROWS(part, options, summary) f2b_pack_item_rows(                                          \
-        &(f2b_pack_item){ (part).ids, NULL, (part).n, 0, summary, 0 }, &(options))
-        if (s->has_image && single)
-            add_masks(&m, model, d, F2B_DROPOUT_TOWER, "tower", i, image,
-                      f2b_vision_patches(v) + 1 + model->method.tokens, model->clip->feature_layers,
+        uint64_t keys[MOST_ROWS];
+        f2b_pack_item item;
+#define ADD(pass, place, part, options, summary, key)                                             \
+        item = (f2b_pack_item){ (part).ids, NULL, (part).n, 0, summary, key };                    \
+        MUST(f2b_pack_item_rows(&item, &(options)) <= MOST_ROWS);                                 \
+        f2b_pack_item_keys(&item, &(options), keys);                                              \
+        add_masks(&m, model, d, pass, place, i, keys, f2b_pack_item_rows(&item, &(options)),      \
+                  t->layers, width, llm)
+        if (s->has_image && single) {
+            const int64_t rows = f2b_vision_patches(v) + 1 + model->method.tokens;
+            MUST(rows <= MOST_ROWS);
+            for (int64_t r = 0; r < rows; r++) keys[r] = f2b_dropout_row_key(image, r);
+            add_masks(&m, model, d, F2B_DROPOUT_TOWER, "tower", i, keys, rows, model->clip->feature_layers,
                       tower, vit);
-        if (s->has_image)
-            add_masks(&m, model, d, first, "image", i, image, ROWS(s->image_prompt, one, !single),
-                      t->layers, width, llm);
-        if (s->caption_prompt.n > 0)
-            add_masks(&m, model, d, first, "caption", i, caption,
-                      ROWS(s->caption_prompt, one, !single), t->layers, width, llm);
-        if (s->conversation.n > 0)
-            add_masks(&m, model, d, F2B_DROPOUT_GENERATE, "conversation", i, image,
-                      ROWS(s->conversation, two, false), t->layers, width, llm);
+        }
+        if (s->has_image) {
+            ADD(first, "image", s->image_prompt, one, !single, image);
+        }
+        if (s->caption_prompt.n > 0) {
+            ADD(first, "caption", s->caption_prompt, one, !single, caption);
+        }
+        if (s->conversation.n > 0) {
+            ADD(F2B_DROPOUT_GENERATE, "conversation", s->conversation, two, false, image);
+        }
     }
     MUST(f2b_safetensors_write(path, m.arrays, m.n, NULL, 0) == F2B_OK);
 }

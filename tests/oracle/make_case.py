@@ -23,8 +23,9 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def case(model, kind, committed=False, summary=(), method=(), trainable=(), lora=()):
-    return dict(model=model, kind=kind, committed=committed, settings={
+def case(model, kind, committed=False, system=0, summary=(), method=(), trainable=(), lora=()):
+    """system: how many words all sequences begin with."""
+    return dict(model=model, kind=kind, committed=committed, system=system, settings={
         "summary": dict(tokens=3, **dict(summary)),
         "method": {"temperature": 0.2, **dict(method)},
         "trainable": dict(trainable),
@@ -64,6 +65,14 @@ CASES = {
     "f16_single_both_dropout": case("sharded_f16", "both", method=SINGLE, lora=dict(dropout=0.5)),
     "f16_single_full": case("sharded_f16", "both", method=SINGLE,
                             trainable=dict(language_model="full")),
+    "gqa_both_system": case("gqa", "both", committed=True, system=7),
+    "gqa_both_system_dropout": case("gqa", "both", system=7, lora=dict(dropout=0.25)),
+    "odd_both_system_full": case("odd", "both", system=6, trainable=dict(language_model="full")),
+    "odd_both_system_bidirectional": case("odd", "both", system=5,
+                                          summary=dict(attention="bidirectional")),
+    "f16_single_both_system_dropout": case("sharded_f16", "both", system=8, method=SINGLE,
+                                           lora=dict(dropout=0.5)),
+    "gqa_base_system": case("gqa", "conversation", system=9, method=BASE, trainable=dict(projector=True)),
     "gqa_base_lora": case("gqa", "conversation", method=BASE, trainable=dict(projector=True)),
     "odd_base_full": case("odd", "conversation", method=BASE,
                           trainable=dict(language_model="full", projector=True,
@@ -99,7 +108,18 @@ def random_pixels(rng, size):
     return raw, value.permute(2, 0, 1).float().contiguous()
 
 
-def random_samples(rng, config, kind, n=4):
+def begin_alike(rng, samples, vocab, n):
+    """n words, the same ones, behind the first id of every sequence."""
+    words = random_ids(rng, n + 1, vocab)[1:]
+    for sample in samples:
+        for part in sample["conversation"], sample["image_prompt"], sample["caption_prompt"]:
+            if part["ids"]:
+                part["ids"][1:1] = words
+            if part.get("labels"):
+                part["labels"][1:1] = [NO_LABEL] * n
+
+
+def random_samples(rng, config, kind, system=0, n=4):
     """Samples and their pixel tensors; the second conversation is text-only."""
     vocab, samples, pixels = config.language.vocab_size, [], {}
     for i in range(n):
@@ -116,6 +136,8 @@ def random_samples(rng, config, kind, n=4):
         if kind != "conversation":
             sample["caption_prompt"]["ids"] = random_ids(rng, rng.randint(5, 10), vocab)
         samples.append(sample)
+    if system > 0:
+        begin_alike(rng, samples, vocab, system)
     return samples, pixels
 
 
@@ -175,7 +197,7 @@ def write_case(out, name):
     folder.mkdir(parents=True, exist_ok=True)
     settings, config = make_settings(spec["settings"]), read_config(model)
 
-    samples, pixels = random_samples(rng, config, spec["kind"])
+    samples, pixels = random_samples(rng, config, spec["kind"], spec["system"])
     batch = {"kind": spec["kind"], "initial": "initial.safetensors",
              "pixels": "pixels.safetensors", "masks": None, "samples": samples}
     save_file(random_initial(rng, settings, config), folder / "initial.safetensors")

@@ -1,5 +1,6 @@
 /* Checks and descriptor of attention. */
 #include "autograd/ops/attention/attention_internal.h"
+#include "autograd/ops/rows/rows.h"
 
 F2B_DECLARE_KERNELS(f2bi_attention_forward);
 F2B_DECLARE_KERNELS(f2bi_attention_backward);
@@ -25,9 +26,36 @@ static f2b_status check_shapes(const f2b_tensor *q, const f2b_tensor *k, const f
     return F2B_OK;
 }
 
+/* Rows that sequences share are those before all others; the others ascend, each sequence's in one piece. */
+static f2b_status check_key_rows(const f2b_attention_layout *l, int64_t Tk)
+{
+    const int32_t *row = l->key_rows->data, *ks = l->k_start->data, *kc = l->k_count->data;
+    const int64_t n = f2b_numel(l->k_start), keys = f2b_numel(l->key_rows);
+    int64_t next = l->shared;
+    for (int64_t s = 0; s < n; s++) {
+        bool good = ks[s] >= 0 && kc[s] >= l->shared && (int64_t)ks[s] + kc[s] <= keys;
+        for (int64_t j = 0; good && j < kc[s]; j++) {
+            const int64_t at = row[ks[s] + j];
+            good = j < l->shared ? at == j : j == l->shared ? at >= next && at < Tk : at == next && at < Tk;
+            if (j >= l->shared) next = at + 1;
+        }
+        if (!good)
+            return f2b_fail(F2B_ERR_INVALID, "attention: key_rows of sequence %lld are not %lld shared rows "
+                            "and then rows of its own", (long long)s, (long long)l->shared);
+    }
+    return l->shared <= Tk ? F2B_OK : f2b_fail(F2B_ERR_INVALID, "attention: more shared keys than rows");
+}
+
 /* The layout decides which memory the kernels touch. */
 static f2b_status check_layout(const f2b_attention_layout *l, int64_t Tq, int64_t Tk)
 {
+    if (l->key_rows != NULL) {
+        if (l->key_rows->dtype != F2B_I32 || l->shared < 0)
+            return f2b_fail(F2B_ERR_SHAPE, "attention: key_rows is %s with %lld shared, not i32",
+                            f2b_tensor_describe(l->key_rows), (long long)l->shared);
+        if (l->key_rows->device.kind == F2B_CPU && check_key_rows(l, Tk) != F2B_OK) return f2b_last_status();
+        Tk = f2b_numel(l->key_rows);
+    }
     const f2b_tensor *all[] = { l->q_start, l->k_start, l->k_count, l->limit };
     const int64_t n = f2b_numel(l->k_start);
     const int64_t sizes[] = { n + 1, n, n, Tq };
@@ -66,9 +94,17 @@ f2b_tensor *f2b_attention(f2b_tape *tape, f2b_tensor *q, f2b_tensor *k, f2b_tens
     if (check_shapes(q, k, v, head_dim) != F2B_OK ||
         check_layout(layout, q->shape[0], k->shape[0]) != F2B_OK)
         return NULL;
-    const attention_attr attr = { head_dim, scale, flops_of(q, layout) };
+    f2b_tensor *key_rows = layout->key_rows;
+    if (key_rows != NULL && k->device.kind != F2B_CPU) {    /* kernels of devices take keys as they lie */
+        k = f2b_rows_gather(tape, k, key_rows);
+        v = f2b_rows_gather(tape, v, key_rows);
+        if (k == NULL || v == NULL) return NULL;
+        key_rows = NULL;
+    }
+    const attention_attr attr = { .head_dim = head_dim, .shared = key_rows != NULL ? layout->shared : 0,
+                                  .scale = scale, .flops = flops_of(q, layout) };
     f2b_tensor *in[ATT_INPUTS] = { q, k, v, layout->q_start, layout->k_start, layout->k_count,
-                                   layout->limit };
+                                   layout->limit, key_rows };
     f2b_node *n = f2b_node_new(tape, &op_attention, q->dtype, in, ATT_INPUTS, &attr, sizeof attr);
     f2b_tensor *o = f2b_node_out(n, q->dtype, 2, q->shape);
     return f2b_node_run(n) == F2B_OK ? o : NULL;

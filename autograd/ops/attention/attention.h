@@ -9,6 +9,11 @@
  * Query row t sees the first limit[t] of its sequence's keys: position + 1 for causal attention,
  * all of them for bidirectional.
  *
+ * Where sequences begin with the same rows, k has these once and `key_rows` says which row each key is:
+ * k_start and k_count then count its entries, and k may have fewer rows than there are keys. A sequence's
+ * first `shared` keys are rows 0, 1, ... of k, its others are one after another, not before those of the
+ * sequence before it.
+ *
  * All are i32 tensors on the tape's device, borrowed until backward.
  */
 typedef struct f2b_attention_layout {
@@ -16,6 +21,8 @@ typedef struct f2b_attention_layout {
     f2b_tensor *k_start;        /* [n] */
     f2b_tensor *k_count;        /* [n] */
     f2b_tensor *limit;          /* [rows of q], each 1 <= limit <= k_count of its sequence */
+    f2b_tensor *key_rows;       /* [keys] rows of k, or NULL: keys are the rows */
+    int64_t shared;             /* with key_rows: keys at the start of each sequence that are in common */
     double pairs;               /* sum of limit, for the profile; 0: not counted */
 } f2b_attention_layout;
 

@@ -24,6 +24,7 @@ typedef struct backward_out {
     const real *lse;
     T *dq, *dk, *dv;            /* NULL where not wanted */
     bool fresh_q, fresh_k, fresh_v;
+    real *shared_k, *shared_v;  /* [n, shared, k_width]: what each sequence gives to rows in common */
 } backward_out;
 
 /* What the query rows of a block bring: packed for both sides, and two numbers a row. */
@@ -38,8 +39,8 @@ typedef struct query_block {
 /* What a block needs beside: the keys and values of the sequence, and room. */
 typedef struct key_side {
     int64_t block;              /* keys of one */
-    const T *k, *v;             /* rows, as left operands */
-    int64_t ldk, ldv, ldt;
+    key_side_rows k, v;         /* as left operands; a block is copied or in place */
+    int64_t ldt;
     T *k_turned;                /* [D, ldt] */
     real *s, *dp;               /* [BK, wide] */
     T *pt, *ds, *ds_packed;     /* [BK, wide]; dS^T as a right operand */
@@ -74,12 +75,13 @@ static void backward_block(const view *w, const backward_out *out, const query_b
 {
     const int64_t D = w->D, ld = b->wide;
     const int64_t keys = b->n - j0 < x->block ? b->n - j0 : x->block;
-    int64_t seen[PANELS];               /* of the block's keys */
+    int64_t ldk, ldv, seen[PANELS];     /* of the block's keys */
+    const T *k = keys_from(&x->k, j0, &ldk), *v = keys_from(&x->v, j0, &ldv);
     for (int64_t p = 0, i = 0; i < ld; p++, i += PANEL) {
         const int64_t cols = ld - i < PANEL ? ld - i : PANEL, behind = p * panel_of(D);
         seen[p] = b->seen[p] < j0 ? 0 : b->seen[p] - j0 < keys ? b->seen[p] - j0 : keys;
-        BLOCK(seen[p], cols, D, 1, x->k + j0 * x->ldk, x->ldk, b->q_col + behind, D, 0, x->s + i, ld);
-        BLOCK(seen[p], cols, D, 1, x->v + j0 * x->ldv, x->ldv, b->do_col + behind, D, 0, x->dp + i, ld);
+        BLOCK(seen[p], cols, D, 1, k, ldk, b->q_col + behind, D, 0, x->s + i, ld);
+        BLOCK(seen[p], cols, D, 1, v, ldv, b->do_col + behind, D, 0, x->dp + i, ld);
     }
     const f2bi_softmax_block softmax = { j0, keys, ld, w->scale, x->s, x->dp, b->lse, b->delta, b->limit,
                                          x->pt, x->ds };
@@ -145,11 +147,24 @@ static void add_queries(const view *w, const backward_out *out, key_side *x, con
                              !out->fresh_q);
 }
 
+/* dk or dv of a sequence's keys, [L, D], to its own rows and to the room for rows in common. */
+static void give_keys(const view *w, int64_t s, int64_t g, const real *x, T *dx, real scale, bool fresh,
+                      real *shared)
+{
+    if (dx == NULL) return;
+    const int64_t D = w->D;
+    for (int64_t j = 0; j < w->shared; j++)
+        for (int64_t c = 0; c < D; c++)
+            shared[(s * w->shared + j) * w->k_width + g * D + c] = scale * x[j * D + c];
+    KERNEL(f2bi_scaled_rows)(dx + own_row(w, s) * w->k_width + g * D, w->k_width, x + w->shared * D,
+                             w->k_count[s] - w->shared, D, &scale, 0, !fresh);
+}
+
 static void backward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const backward_out *out = context;
-    const int64_t D = w->D, L = w->k_count[s], first = w->k_start[s] * w->k_width + g * D;
-    if (w->q_start[s] == w->q_start[s + 1] && !out->fresh_k && !out->fresh_v) return;
+    const int64_t D = w->D, L = w->k_count[s];
+    if (w->q_start[s] == w->q_start[s + 1] && !out->fresh_k && !out->fresh_v && w->shared == 0) return;
     TAKE(T, k_space, L * even(D)); TAKE(T, v_space, L * even(D)); TAKE(T, k_turned, D * even(L));
     TAKE(T, p_apart, apart(BK * BQ)); TAKE(T, ds_apart, apart(BK * BQ)); TAKE(T, ds_packed, PACKED(BK, BQ));
     TAKE(T, q_col, PACKED(D, BQ)); TAKE(T, do_col, PACKED(D, BQ));
@@ -161,9 +176,14 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
                    .s = scores, .dp = dp, .pt = F2BI_ATT_IN_PLACE ? (void *)scores : p_apart,
                    .ds = F2BI_ATT_IN_PLACE ? (void *)dp : ds_apart, .ds_packed = ds_packed, .dk = dk,
                    .dv = dv, .dqt = dqt, .dq = dq };
-    x.k = left_rows(w->k + first, w->k_width, L, D, k_space, &x.ldk);
-    x.v = left_rows(w->v + first, w->k_width, L, D, v_space, &x.ldv);
-    if (out->dq) KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, w->k + first, w->k_width, L, D);
+    const int64_t in_blocks = (w->shared + x.block - 1) / x.block * x.block;
+    const int64_t copied = must_copy(w->k_width, D) || in_blocks > L ? L : in_blocks;
+    x.k = keys_of(w, w->k, s, g, copied, k_space);
+    x.v = keys_of(w, w->v, s, g, copied, v_space);
+    if (out->dq) {
+        KERNEL(f2bi_gemm_turn)(k_turned, x.ldt, k_space, x.k.ld_copy, copied, D);
+        KERNEL(f2bi_gemm_turn)(k_turned + copied, x.ldt, x.k.place + copied * x.k.ld, x.k.ld, L - copied, D);
+    }
     memset(dk, 0, (size_t)(L * D) * sizeof(real));
     memset(dv, 0, (size_t)(L * D) * sizeof(real));
 
@@ -180,26 +200,41 @@ static void backward_task(const view *w, int64_t s, int64_t g, char *space, void
             if (out->dq) add_queries(w, out, &x, &b, h, t);
         }
     }
-    const real one = 1;
-    if (out->dk) KERNEL(f2bi_scaled_rows)(out->dk + first, w->k_width, dk, L, D, &w->scale, 0, !out->fresh_k);
-    if (out->dv) KERNEL(f2bi_scaled_rows)(out->dv + first, w->k_width, dv, L, D, &one, 0, !out->fresh_v);
+    give_keys(w, s, g, dk, out->dk, w->scale, out->fresh_k, out->shared_k);
+    give_keys(w, s, g, dv, out->dv, 1, out->fresh_v, out->shared_v);
 }
 
-/* Sequences follow each other, from the first row of k to the last. */
+/* Rows in common get the sum of what the sequences give, in their order. */
+static void add_shared(const view *w, T *dx, bool fresh, const real *shared)
+{
+    const int64_t width = w->k_width;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < w->shared; j++)
+        for (int64_t c = 0; c < width; c++) {
+            real sum = fresh ? 0 : LOAD(dx[j * width + c]);
+            for (int64_t s = 0; s < w->n; s++) sum += shared[(s * w->shared + j) * width + c];
+            STORE(dx[j * width + c], sum);
+        }
+}
+
+/* Sequences follow each other, behind what they share, to the last row of k. */
 static bool keys_are_whole(const view *w, int64_t rows)
 {
-    int64_t next = 0;
+    int64_t next = w->shared;
     for (int64_t s = 0; s < w->n; s++) {
-        if (w->k_start[s] != next) return false;
-        next += w->k_count[s];
+        if (w->k_count[s] > w->shared && own_row(w, s) != next) return false;
+        next += w->k_count[s] - w->shared;
     }
     return next == rows;
 }
 
+/* Bytes for what the sequences give to rows in common, of k or of v. */
+static int64_t shared_space(const view *w) { return w->n * w->shared * w->k_width * (int64_t)sizeof(real); }
+
 int64_t KERNEL(f2bi_attention_backward_space)(const f2b_node *n)
 {
     const view w = view_of(n);
-    return backward_space(&w) * f2b_threads();
+    return backward_space(&w) * f2b_threads() + 2 * shared_space(&w);
 }
 
 f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
@@ -211,5 +246,17 @@ f2b_status KERNEL(f2bi_attention_backward)(f2b_node *n)
     out.dk = f2b_node_grad(n, ATT_K, all ? &out.fresh_k : NULL);
     out.dv = f2b_node_grad(n, ATT_V, all ? &out.fresh_v : NULL);
     n->flops = 2.5 * attention_flops(n);
-    return run_tasks(&w, backward_space(&w), backward_task, &out);
+    const int64_t bytes = shared_space(&w);
+    if (bytes > 0) {
+        char *room = f2b_alloc_host((size_t)(2 * bytes), F2B_TAG_SCRATCH);
+        if (room == NULL) return F2B_ERR_MEMORY;
+        out.shared_k = (real *)room, out.shared_v = (real *)(room + bytes);
+    }
+    const f2b_status status = run_tasks(&w, backward_space(&w), backward_task, &out);
+    if (bytes > 0 && status == F2B_OK) {
+        if (out.dk) add_shared(&w, out.dk, out.fresh_k, out.shared_k);
+        if (out.dv) add_shared(&w, out.dv, out.fresh_v, out.shared_v);
+    }
+    f2b_free(out.shared_k);
+    return status;
 }

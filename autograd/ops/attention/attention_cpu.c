@@ -14,25 +14,33 @@ typedef struct forward_out {
     real *lse;                  /* [heads, Tq] or NULL */
 } forward_out;
 
+/* Elements of a head's keys or values in order, where sequences share some. */
+static int64_t rows_space(const view *w) { return w->shared > 0 ? w->longest * even(w->D) : 0; }
+
 static int64_t forward_space(const view *w)
 {
     const int64_t L = w->longest, D = w->D, BQ = block_rows();
-    return (PACKED(D, padded(L)) + PACKED(L, D) + apart(BQ * padded(L)) + BQ * even(D)) * (int64_t)sizeof(T)
-           + BQ * (padded(L) + D) * (int64_t)sizeof(real) + 6 * 64;
+    return (PACKED(D, padded(L)) + PACKED(L, D) + apart(BQ * padded(L)) + BQ * even(D) + rows_space(w))
+           * (int64_t)sizeof(T) + BQ * (padded(L) + D) * (int64_t)sizeof(real) + 7 * 64;
 }
 
 static void forward_task(const view *w, int64_t s, int64_t g, char *space, void *context)
 {
     const forward_out *out = context;
     const int64_t D = w->D, L = w->k_count[s], BQ = block_rows();
-    const int64_t first = w->k_start[s] * w->k_width + g * D;
     TAKE(T, keys, PACKED(D, padded(L))); TAKE(T, values, PACKED(L, D));
     TAKE(T, p_apart, apart(BQ * padded(L))); TAKE(T, q_space, BQ * even(D));
-    TAKE(real, scores, BQ * padded(L)); TAKE(real, o, BQ * D);
+    TAKE(real, scores, BQ * padded(L)); TAKE(real, o, BQ * D); TAKE(T, in_order, rows_space(w));
     T *const p = F2BI_ATT_IN_PLACE ? (void *)scores : p_apart;
     if (w->q_start[s] == w->q_start[s + 1]) return;
-    pack_columns(keys, w->k + first, w->k_width, L, D);
-    pack_rows(values, w->v + first, w->k_width, L, D);
+    const int64_t copied = w->shared > 0 ? L : 0;
+    int64_t ld;
+    key_side_rows rows_of = keys_of(w, w->k, s, g, copied, in_order);
+    const T *x = keys_from(&rows_of, 0, &ld);
+    pack_columns(keys, x, ld, L, D);
+    rows_of = keys_of(w, w->v, s, g, copied, in_order);
+    x = keys_from(&rows_of, 0, &ld);
+    pack_rows(values, x, ld, L, D);
 
     for (int64_t h = g * w->group; h < (g + 1) * w->group; h++) {
         for (int64_t t = w->q_start[s]; t < w->q_start[s + 1]; t += BQ) {

@@ -6,7 +6,7 @@
 #include "autograd/ops/attention/attention.h"
 
 typedef struct attention_attr {
-    int64_t head_dim;
+    int64_t head_dim, shared;
     double scale;
     double flops;               /* of the two products of forward; backward has five */
 } attention_attr;
@@ -21,6 +21,6 @@ F2BI_ATTENTION_SPACE(f32);
 F2BI_ATTENTION_SPACE(f64);
 F2BI_ATTENTION_SPACE(bf16);
 
-enum { ATT_Q, ATT_K, ATT_V, ATT_Q_START, ATT_K_START, ATT_K_COUNT, ATT_LIMIT, ATT_INPUTS };
+enum { ATT_Q, ATT_K, ATT_V, ATT_Q_START, ATT_K_START, ATT_K_COUNT, ATT_LIMIT, ATT_KEY_ROWS, ATT_INPUTS };
 
 #endif

@@ -24,6 +24,8 @@
 typedef struct view {
     const T *q, *k, *v;
     const int32_t *q_start, *k_start, *k_count, *limit;
+    const int32_t *key_rows;    /* or NULL */
+    int64_t shared;
     int64_t n, Tq, D, heads, kv_heads, group, q_width, k_width, longest;
     real scale;
 } view;
@@ -34,7 +36,8 @@ static inline view view_of(const f2b_node *n)
     view w = { .q = n->in[ATT_Q]->data, .k = n->in[ATT_K]->data, .v = n->in[ATT_V]->data,
                .q_start = n->in[ATT_Q_START]->data, .k_start = n->in[ATT_K_START]->data,
                .k_count = n->in[ATT_K_COUNT]->data, .limit = n->in[ATT_LIMIT]->data,
-               .n = f2b_numel(n->in[ATT_K_START]), .Tq = n->in[ATT_Q]->shape[0],
+               .key_rows = n->in[ATT_KEY_ROWS] != NULL ? n->in[ATT_KEY_ROWS]->data : NULL,
+               .shared = a->shared, .n = f2b_numel(n->in[ATT_K_START]), .Tq = n->in[ATT_Q]->shape[0],
                .D = a->head_dim, .q_width = n->in[ATT_Q]->shape[1],
                .k_width = n->in[ATT_K]->shape[1], .scale = (real)a->scale };
     w.heads = w.q_width / w.D, w.kv_heads = w.k_width / w.D, w.group = w.heads / w.kv_heads;
@@ -49,19 +52,55 @@ static inline int64_t padded(int64_t n) { return (n + F2BI_ATT_PAD - 1) / F2BI_A
 /* Elements of P or dS that are not where S or dP were. */
 static inline int64_t apart(int64_t elements) { return F2BI_ATT_IN_PLACE ? 0 : elements; }
 
-/* Rows of x (stride `width`) as the left side of a product: in place, but copied to `space` [rows, even(D)]
- * where pairs would be read across their end (bf16 and an odd D), or rows collide in the cache. */
+/* Whether rows can't be the left side of a product where they lie: pairs would be read across their end (bf16
+ * and an odd D), or they collide in the cache. */
+static inline bool must_copy(int64_t width, int64_t D)
+{
+    return (sizeof(T) == sizeof(f2b_bf16) && D % 2 != 0) || f2b_rows_collide(width * (int64_t)sizeof(T));
+}
+
+/* Rows of x (stride `width`) as the left side of a product: in place, or copied to `space` [rows, even(D)]. */
 static inline const T *left_rows(const T *x, int64_t width, int64_t rows, int64_t D, T *space, int64_t *ld)
 {
     *ld = width;
-    const bool whole = sizeof(T) != sizeof(f2b_bf16) || D % 2 == 0;
-    if (whole && !f2b_rows_collide(width * (int64_t)sizeof(T))) return x;
+    if (!must_copy(width, D)) return x;
     *ld = even(D);
     for (int64_t i = 0; i < rows; i++) {
         memcpy(space + i * *ld, x + i * width, (size_t)D * sizeof(T));
-        if (!whole) space[i * *ld + D] = 0;
+        if (D != *ld) space[i * *ld + D] = 0;
     }
     return space;
+}
+
+/* The row of k that is the sequence's first key of its own; `shared` or more. */
+static inline int64_t own_row(const view *w, int64_t s)
+{
+    return w->key_rows == NULL ? w->k_start[s] : w->k_count[s] == w->shared
+        ? w->shared : w->key_rows[w->k_start[s] + w->shared];
+}
+
+/* A head's keys or values of a sequence: the first `copied` rows lie in a copy, the others in place. */
+typedef struct key_side_rows {
+    const T *copy, *place;      /* row j is at copy + j * ld_copy, or at place + j * ld */
+    int64_t copied, ld_copy, ld;
+} key_side_rows;
+
+/* Those of x = k or v; as many rows as `copied` says go to `space` [copied, even(D)], at least the shared ones. */
+static inline key_side_rows keys_of(const view *w, const T *x, int64_t s, int64_t g, int64_t copied, T *space)
+{
+    const int64_t D = w->D, ld = even(D), own = (own_row(w, s) - w->shared) * w->k_width;
+    x += g * D;
+    for (int64_t j = 0; j < copied; j++) {
+        memcpy(space + j * ld, x + (j < w->shared ? 0 : own) + j * w->k_width, (size_t)D * sizeof(T));
+        if (D != ld) space[j * ld + D] = 0;
+    }
+    return (key_side_rows){ space, x + own, copied, ld, w->k_width };
+}
+
+static inline const T *keys_from(const key_side_rows *r, int64_t j, int64_t *ld)
+{
+    *ld = j < r->copied ? r->ld_copy : r->ld;
+    return j < r->copied ? r->copy + j * r->ld_copy : r->place + j * r->ld;
 }
 
 /* B(i,c) = x[i,c]: rows along k. */
