@@ -226,6 +226,12 @@ static int profile_of(const variant *v, f2b_device device, f2b_profile_row rows[
     return n <= 64 ? n : -1;
 }
 
+/* A device copies the keys and values that sequences share, which the host reads where they lie. */
+static bool takes_more(const char *op)
+{
+    return strcmp(op, "rows_gather") == 0 || strcmp(op, "attention") == 0;
+}
+
 /* The ops of a step are the host's, and so are their calls, operations and bytes; the seconds are the
  * device's own. */
 static void the_profile_counts_what_the_hosts_does(void **state)
@@ -246,7 +252,9 @@ static void the_profile_counts_what_the_hosts_does(void **state)
                              device[j].backward != host[i].backward))
                 j++;
             if (j == n) fail_msg("case %d: no %s on the device", (int)k, host[i].name);
-            if (device[j].calls != host[i].calls || device[j].bytes != host[i].bytes ||
+            const bool same = device[j].calls == host[i].calls && device[j].bytes == host[i].bytes;
+            const bool more = device[j].calls >= host[i].calls && device[j].bytes >= host[i].bytes;
+            if (!(takes_more(host[i].name) ? more : same) ||
                 fabs(device[j].flops - host[i].flops) > 1e-9 * host[i].flops ||
                 !(device[j].seconds > 0))
                 fail_msg("case %d, %s %s: %lld calls, %g operations, %g bytes, %g s; on the host %lld, %g, "

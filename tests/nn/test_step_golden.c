@@ -52,6 +52,7 @@ static void golden_cases(void **state)
     (void)state;
     static const struct { const char *name, *model; } cases[] = {
         { "gqa_conversation", "gqa" }, { "gqa_caption", "gqa" }, { "gqa_both", "gqa" },
+        { "gqa_both_system", "gqa" },
         { "odd_both_shared_bidirectional", "odd" }, { "odd_conversation_pre_norm", "odd" },
         { "f16_both_projector", "sharded_f16" },
     };

@@ -7,11 +7,14 @@
 
 #include "autograd/device/device.h"
 #include "autograd/ops/attention/attention.h"
+#include "autograd/ops/rows/rows.h"
 
 typedef struct setup {
     int64_t head_dim, n;
     const int32_t *q_start, *k_start, *k_count;
     const int32_t *limit;
+    const int32_t *key_rows;    /* [keys], or NULL */
+    int64_t keys, shared;
 } setup;
 
 static f2b_tensor *ints(f2b_tape *tape, const int32_t *values, int64_t n)
@@ -27,6 +30,7 @@ static int build(f2b_tape *tape, f2b_dtype dtype, f2b_tensor *const *in, const v
     const f2b_attention_layout layout = {
         ints(tape, s->q_start, s->n + 1), ints(tape, s->k_start, s->n), ints(tape, s->k_count, s->n),
         ints(tape, s->limit, in[0]->shape[0]),
+        .key_rows = s->key_rows != NULL ? ints(tape, s->key_rows, s->keys) : NULL, .shared = s->shared,
     };
     out[0] = f2b_attention(tape, in[0], in[1], in[2], &layout, s->head_dim,
                            1.0 / sqrt((double)s->head_dim));
@@ -54,6 +58,27 @@ static const setup unasked = { 4, 2, I32(0, 3, 3), I32(0, 3), I32(3, 4), I32(1, 
 /* The first rows of a block see most. */
 static const setup falling = { 6, 1, I32(0, 70), I32(0), I32(150), falling_70 };
 
+/* Two rows that three sequences begin with; the last has no key of its own. */
+static const setup shared = { 3, 3, I32(0, 5, 7, 8), I32(0, 5, 9), I32(5, 4, 2), I32(1, 2, 3, 4, 5, 3, 4, 2),
+                              I32(0, 1, 2, 3, 4, 0, 1, 5, 6, 0, 1), 11, 2 };
+/* Rows of k that nobody has as keys, and a sequence whose keys nobody asks for. */
+static const setup shared_holes = { 4, 2, I32(0, 2, 2), I32(0, 3), I32(3, 3), I32(2, 3),
+                                    I32(0, 1, 3, 0, 1, 5), 6, 2 };
+/* More in common than a block of keys, the rest of one with keys of its own, then whole blocks of these. */
+enum { COMMON = 150, OWN_0 = 9, OWN_1 = 131, SHARED_ROWS = COMMON + OWN_0 + OWN_1 };
+static int32_t long_limits[SHARED_ROWS], long_keys[SHARED_ROWS + COMMON];
+static const setup shared_long = { 64, 2, I32(0, COMMON + OWN_0, SHARED_ROWS), I32(0, COMMON + OWN_0),
+                                   I32(COMMON + OWN_0, COMMON + OWN_1), long_limits, long_keys,
+                                   SHARED_ROWS + COMMON, COMMON };
+
+static void fill_long(void)
+{
+    const int32_t all[2] = { COMMON + OWN_0, COMMON + OWN_1 };
+    for (int32_t s = 0, key = 0; s < 2; s++)
+        for (int32_t j = 0; j < all[s]; j++) long_keys[key++] = j < COMMON || s == 0 ? j : OWN_0 + j;
+    for (int32_t t = 0; t < SHARED_ROWS; t++) long_limits[t] = t < all[0] ? t + 1 : COMMON + t - all[0] + 1;
+}
+
 static const f2b_check_case cases[] = {
     { "one element", build, &one, 3, { Q(1, 2), Q(1, 2), Q(1, 2) }, 0, 0, 0 },
     { "three sequences, causal", build, &packed, 3, { Q(9, 6), Q(9, 6), Q(9, 6) }, 0, 0, 0 },
@@ -66,6 +91,11 @@ static const f2b_check_case cases[] = {
       0, 0, 3e-2 },
     { "last rows over a cache", build, &cached, 3, { Q(3, 10), Q(16, 10), Q(16, 10) }, 0, 0, 0 },
     { "keys that no row asks for", build, &unasked, 3, { Q(3, 8), Q(7, 8), Q(7, 8) }, 0, 0, 0 },
+    { "rows in common, three sequences", build, &shared, 3, { Q(8, 6), Q(7, 6), Q(7, 6) }, 0, 0, 0, true },
+    { "rows in common, grouped heads, holes", build, &shared_holes, 3, { Q(2, 16), Q(7, 8), Q(7, 8) },
+      0, 0, 0, true },
+    { "more than a block of rows in common", build, &shared_long, 3,
+      { Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64) }, 0, 0, 3e-2, true },
     { "rows that see fewer and fewer keys", build, &falling, 3, { Q(70, 6), Q(150, 6), Q(150, 6) }, 0, 0, 3e-2 },
 };
 
@@ -115,6 +145,7 @@ static void all_cases(void **state)
     for (int i = 0; i < 9; i++) full_9[i] = 9;
     for (int i = 0; i < 36; i++) causal_36[i] = i < 33 ? i + 1 : i - 32;
     for (int i = 0; i < 70; i++) falling_70[i] = 150 - 2 * i;
+    fill_long();
     f2b_check_ops(cases, sizeof cases / sizeof *cases);
 }
 
@@ -138,8 +169,65 @@ static void hand_value(void **state)
     bad = layout, bad.k_start = ints(tape, I32(1), 1);
     f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_INVALID, "leaves its rows");
     f2b_check_error(f2b_attention(tape, q, k, v, &layout, 2, 1.0), F2B_ERR_SHAPE, "heads of 2");
+    const int32_t *const wrong[] = { I32(1, 1), I32(0, 2), I32(0, -1), I32(0, 0) };
+    for (int i = 0; i < 4; i++) {
+        bad = layout, bad.shared = 1, bad.key_rows = ints(tape, wrong[i], 2);
+        f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_INVALID,
+                        "key_rows of sequence 0 are not 1 shared");
+    }
+    bad.shared = 0, bad.key_rows = ints(tape, I32(0), 1);
+    f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_INVALID, "key_rows of sequence 0");
     f2b_tape_free(tape);
     f2b_tensor_free(q), f2b_tensor_free(k), f2b_tensor_free(v);
+}
+
+/* ---- Rows in common ---- */
+
+/* Outputs and all gradients with the keys that `layout` says, of [SHARED_ROWS, 64] q and k [rows, 64]. */
+static void run_long(f2b_dtype type, bool in_common, void *o, void *dq)
+{
+    f2b_tape *tape = f2b_tape_new(F2B_HOST);
+    const int64_t shape[] = { SHARED_ROWS, 64 };
+    double *x = calloc(SHARED_ROWS * 64, sizeof *x);
+    f2b_tensor *in[3];
+    for (int i = 0; i < 3; i++) {
+        for (int e = 0; e < SHARED_ROWS * 64; e++) x[e] = (double)((e * 7919 + i * 104729) % 1009) / 504.5 - 1;
+        in[i] = f2b_check_leaf(type, 2, shape, x, true);
+    }
+    f2b_attention_layout layout = {
+        ints(tape, shared_long.q_start, 3), ints(tape, shared_long.k_start, 2),
+        ints(tape, shared_long.k_count, 2), ints(tape, long_limits, SHARED_ROWS),
+        .key_rows = ints(tape, long_keys, SHARED_ROWS + COMMON), .shared = COMMON,
+    };
+    f2b_tensor *k = in[1], *v = in[2];
+    if (!in_common) {
+        k = f2b_rows_gather(tape, k, layout.key_rows), v = f2b_rows_gather(tape, v, layout.key_rows);
+        layout.key_rows = NULL;
+    }
+    f2b_tensor *y = f2b_attention(tape, in[0], k, v, &layout, 64, 0.125);
+    assert_non_null(y);
+    memcpy(o, y->data, f2b_tensor_bytes(y));
+    assert_int_equal(f2b_tape_seed_from(tape, y, in[1]->data), F2B_OK);
+    assert_int_equal(f2b_tape_backward(tape), F2B_OK);
+    memcpy(dq, in[0]->grad, f2b_tensor_bytes(y));
+    f2b_tape_free(tape);
+    for (int i = 0; i < 3; i++) f2b_tensor_free(in[i]);
+    free(x);
+}
+
+/* What a row comes to does not depend on whether others have its keys, too. */
+static void rows_in_common_are_as_copies(void **state)
+{
+    (void)state;
+    fill_long();
+    static double o[2][SHARED_ROWS * 64], dq[2][SHARED_ROWS * 64];
+    const f2b_dtype types[] = { F2B_F32, F2B_F64, F2B_BF16 };
+    for (int i = 0; i < 3; i++) {
+        for (int side = 0; side < 2; side++) run_long(types[i], side == 0, o[side], dq[side]);
+        const size_t bytes = SHARED_ROWS * 64 * f2b_dtype_size(types[i]);
+        assert_memory_equal(o[0], o[1], bytes);
+        assert_memory_equal(dq[0], dq[1], bytes);
+    }
 }
 
 /* ---- A row's bits are its own ---- */
@@ -277,6 +365,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(all_cases), cmocka_unit_test(on_tensor_cores),
                                         cmocka_unit_test(hand_value),
+                                        cmocka_unit_test(rows_in_common_are_as_copies),
                                         cmocka_unit_test(rows_keep_their_bits),
                                         cmocka_unit_test(families),
                                         cmocka_unit_test(wrong_layout_on_cuda) };
