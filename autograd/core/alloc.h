@@ -4,8 +4,8 @@
  *
  * Large freed blocks are kept and reused by size class: a training step repeats its sizes, so that
  * little is asked of the system in steady state. In use and kept together are never more than the peak
- * in use was: a block of another size that would exceed it is made of the pages of a kept one. Builds with
- * AddressSanitizer keep nothing, so that use after free is found.
+ * in use was and a sixteenth of it: a block of another size that would exceed that is made of the pages of
+ * kept ones. Builds with AddressSanitizer keep nothing, so that use after free is found.
  */
 #ifndef F2B_AUTOGRAD_CORE_ALLOC_H
 #define F2B_AUTOGRAD_CORE_ALLOC_H
