@@ -87,6 +87,7 @@ def main():
     features = (torch.rand(n, Z.image, Z.d) - 0.5).to(dtype)
     prompt = torch.randint(0, Z.vocab, (n, Z.prompt))
     talk = torch.randint(0, Z.vocab, (n, Z.talk))
+    prompt[:, :IMAGE_AT] = talk[:, :IMAGE_AT] = prompt[0, :IMAGE_AT]    # the system's words
     seconds, busy, result = [], [], {}
     for _ in range(steps):
         start, before = time.monotonic(), time.process_time()

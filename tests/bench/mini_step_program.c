@@ -5,8 +5,9 @@
  *
  *   mini_step BATCH f32|bf16 STEPS [profile] [SIZE=N ...]
  *
- * SIZE is one of d, ff, layers, heads, vocab, image, prompt, talk, labelled; packed=0 leaves weights as they
- * are, to be packed in every product. Prints a JSON object:
+ * SIZE is one of d, ff, layers, heads, vocab, image, prompt, talk, labelled, system: with how many words,
+ * alike in all of them, samples begin before their image (0: none is alike); packed=0 leaves weights as they are,
+ * to be packed in every product. Prints a JSON object:
  * seconds of each step by the clock and of the processors, peak bytes, loss of the last; with `profile`,
  * which measures all steps but the first, also what each op took a step (and a table on stderr).
  */
