@@ -1,5 +1,5 @@
 /*
- * How dropouts are named within a step, so that a mask is a pure function of (seed, step, sample,
+ * How dropouts are named within a step, so that a mask is a pure function of (seed, step, sample or text,
  * place) and never of packing, micro-batches or threads. A row's key is its position and its sequence;
  * rows with nothing but text up to them have that text in place of the sequence, so that they are the same
  * in all sequences that begin so, and can be computed once (pack.h). A place is a pass, a layer and a
@@ -9,6 +9,8 @@
 #define F2B_NN_DROPOUT_PLACES_H
 
 #include <stdint.h>
+
+#include "autograd/core/rng.h"
 
 /** The groups of a layer; the tower has fc1 and fc2 in the last two. */
 typedef enum f2b_dropout_group {
@@ -35,14 +37,8 @@ static inline uint64_t f2b_dropout_row_key(uint64_t sequence, int64_t position)
     return sequence << 24 | (uint64_t)position;
 }
 
-/** The text up to one more token, from the text before it (0: none): splitmix64's finalizer. */
-static inline uint64_t f2b_dropout_text(uint64_t text, int32_t id)
-{
-    uint64_t x = text + 0x9E3779B97F4A7C15u + (uint32_t)id;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-    return x ^ x >> 31;
-}
+/** The text up to one more token, from the text before it (0: none). */
+static inline uint64_t f2b_dropout_text(uint64_t text, int32_t id) { return f2b_hash_mix(text + (uint32_t)id); }
 
 /** Row `position` with that text up to it and nothing else; no sequence has this key. */
 static inline uint64_t f2b_dropout_text_key(uint64_t text, int64_t position)

@@ -201,8 +201,8 @@ static int64_t common_prefix(const f2b_pack_item *a, const f2b_pack_item *b, con
     return i;
 }
 
-/* How many rows are computed once for all. Keys and values are copied for it, which costs about as much as
- * a hundredth of the rows do. */
+/* How many rows are computed once for all: none where it would save less than a thirty-second, for keys and values
+ * are then copied, on a device all of them. */
 static int64_t shared_rows(const f2b_pack_item *items, int64_t n, const f2b_pack_options *o, int64_t rows)
 {
     enum { WORTH = 32 };

@@ -35,6 +35,7 @@ typedef struct chunk {
     uint64_t *image_keys;
     f2b_tensor *embeddings;     /* [n_prompts, d], or NULL */
     f2b_tensor *loss_ar;        /* sum over labels, or NULL */
+    int64_t computed;           /* rows of the passes so far */
 } chunk;
 
 static f2b_pack_item item_of(f2b_tokens t, int64_t image, bool summary, uint64_t key)
@@ -225,6 +226,13 @@ static f2b_tensor *embeddings_of_samples(f2b_tape *tape, const chunk *c, f2b_ten
     return index != NULL ? f2b_rows_gather(tape, e, index) : NULL;
 }
 
+static void count_rows(stepper *s, chunk *c, const f2b_pack *pack)
+{
+    s->result->tokens += pack->sequence_rows;
+    c->computed += pack->rows;
+    if (c->computed > s->result->most_computed) s->result->most_computed = c->computed;
+}
+
 /* Forward of a chunk: embeddings where the contrastive loss applies, the summed loss of pass 2 where
  * `answers` asks for it. */
 static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
@@ -240,7 +248,7 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         images = f2b_pass_compress(s->tape, m, c->prompts, c->n_prompts, rows, settings, &c->compress);
         if (images == NULL) return f2b_last_status();
         f2b_tape_release(rows);
-        s->result->tokens += c->compress.pack.sequence_rows;
+        count_rows(s, c, &c->compress.pack);
     }
     if (s->in->contrastive) {
         s->at.pass = "pass 1";
@@ -249,14 +257,14 @@ static f2b_status chunk_forward(stepper *s, chunk *c, bool answers)
         c->embeddings = embeddings_of_samples(s->tape, c, c->embeddings);
         if (c->embeddings == NULL) return f2b_last_status();
         f2b_tape_keep(c->embeddings);
-        s->result->tokens += c->embed.pack.sequence_rows;
+        count_rows(s, c, &c->embed.pack);
     }
     if (!answers) return F2B_OK;
     s->at.pass = "pass 2";
     c->loss_ar = f2b_pass_generate(s->tape, m, c->answers, c->n_answers, images, settings, &c->generate);
     if (c->loss_ar == NULL) return f2b_last_status();
     f2b_tape_keep(c->loss_ar);
-    s->result->tokens += c->generate.pack.sequence_rows;
+    count_rows(s, c, &c->generate.pack);
     return F2B_OK;
 }
 

@@ -67,10 +67,10 @@ typedef struct f2b_step_result {
     struct {
         int64_t ar, n_ar, disc;         /* numbers of readings: sums of micro-batches from `ar` on; -1 */
     } numbers;
-    int64_t tokens;                     /* rows that went through the language model, forward */
+    int64_t tokens;                     /* rows of all sequences of both passes; shared ones (pack.h) count in each */
     int64_t labelled;                   /* labelled tokens */
     int64_t micro_batches;
-    int64_t most_rows;                  /* of one micro-batch, all passes */
+    int64_t most_rows, most_computed;   /* of one micro-batch, all passes: of its sequences; shared ones once */
 } f2b_step_result;
 
 /**

@@ -193,7 +193,7 @@ static f2b_status rehearse(planner *p, int64_t n)
         F2B_CHECK(ledger.all.in_use[F2B_TAG_COUNT] == 0);   /* no block outlives its books */
         if (status != F2B_OK) break;
         const int64_t most = rows_at_most(p, p->batches[i], &seen);
-        if (seen.most_rows > plan->rows) plan->rows = seen.most_rows;
+        if (seen.most_computed > plan->rows) plan->rows = seen.most_computed;
         if (most > plan->most_rows) plan->most_rows = most;
     }
     F2B_TRY(status);
@@ -329,13 +329,13 @@ f2b_status f2b_memory_plan_make(f2b_model *model, f2b_dataset *dataset, const f2
 
 /* ---- What there is ---- */
 
-/* A sixteenth of the peak may be kept beside it, and blocks are as large as their size class: measured, up to 9 %
- * more is resident than was in use at the peak. The program itself takes some MiB. On a device, sizes are rounded up by an eighth at most; what is
- * kept goes back when memory is short; products take up to 32 MiB of work space. */
+/* A sixteenth of the peak may be kept beside it, and blocks are as large as their size class, which was up to 5 %
+ * more than was asked for. The program itself takes some MiB. On a device, sizes are rounded up by an eighth at
+ * most; what is kept goes back when memory is short; products take up to 32 MiB of work space. */
 int64_t f2b_memory_held(f2b_device_kind kind, int64_t bytes)
 {
     if (kind != F2B_CPU) return bytes + bytes / 8 + ((int64_t)32 << 20);
-    return bytes + bytes / 100 * 10 + ((int64_t)24 << 20);
+    return bytes + bytes / 100 * 12 + ((int64_t)24 << 20);
 }
 
 f2b_status f2b_memory_plan_check(const f2b_memory_plan *plan)

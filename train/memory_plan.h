@@ -22,7 +22,7 @@ typedef struct f2b_memory_plan {
     int64_t available;          /* train.memory_limit, or what there is */
     bool limited;               /* by train.memory_limit */
     int64_t layers, checkpoint_layers;  /* of the language model; computed again in backward */
-    int64_t rows, most_rows;    /* of the largest micro-batch seen, and of the largest that may be */
+    int64_t rows, most_rows;    /* computed in the largest micro-batch seen; of the largest that may be */
     int64_t steps;              /* how many were rehearsed */
     int64_t state;              /* what a checkpoint holds */
     bool saves;                 /* there are checkpoints before the end of the run, */

@@ -8,8 +8,9 @@ takes, and the floor. Prints Markdown for docs/benchmarks.md.
 The peer (transformers' Llama, peft's LoRA) runs as it comes, and tuned: glibc told to keep freed memory,
 OpenMP threads told not to spin, OpenBLAS told to use the AVX-512 kernels where the processor has AVX-512
 (it does not know every one). All samples begin with the same 35 words, as LLaVA's do with the system's; ours
-computes their rows once a pass, and so runs a second time with samples that have no word in common. PEER_PYTHON in the environment names the python of another environment with
-torch, transformers and peft: a further peer, with eager attention and with PyTorch's own (sdpa)."""
+computes their rows once a pass, and so runs a second time with samples that have no word in common.
+PEER_PYTHON in the environment names the python of another environment with torch, transformers and peft: a
+further peer, with eager attention and with PyTorch's own (sdpa)."""
 from pathlib import Path
 
 from machine import product_rate, rates

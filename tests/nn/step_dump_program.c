@@ -31,7 +31,8 @@ typedef struct masks {
 
 static void add_masks(masks *m, const f2b_model *model, const f2b_pass_dropout *d,
                       f2b_dropout_pass pass, const char *place, int64_t sample,
-                      const uint64_t *keys, int64_t rows, int64_t layers, const int64_t width[4], const char *const names[4])
+                      const uint64_t *keys, int64_t rows, int64_t layers, const int64_t width[4],
+                      const char *const names[4])
 {
     f2b_tape *tape = f2b_tape_new(model->device);
     f2b_tape_set_recording(tape, false);

@@ -97,6 +97,11 @@ static void what_all_begin_with_is_computed_once(void **state)
     HOLDS(p.wanted.index, 6, 7, 8, 11, 12);
     HOLDS(p.wanted.positions, 6, 7, 2, 3, 4);
     HOLDS(p.wanted.layout.key_rows, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 8, 9, 0, 1, 10, 11, 12, 13);
+    uint64_t keys[8];
+    f2b_pack_item_keys(&items[2], &(f2b_pack_options){ .image_rows = 2 }, keys);
+    assert_memory_equal(p.all.row_keys + 10, keys + 2, 4 * sizeof *keys);
+    assert_int_equal(p.wanted.row_keys[3], keys[3]);
+    assert_int_equal(p.wanted.row_keys[0], f2b_dropout_row_key(4, 6));
     HOLDS(p.from, 0, 1, 0, 5, 0, 6, 1, 2, 1, 3, 0, 7, 2, 0, 2, 1, 0, 6, 0, 8, 0, 6, 0, 8, 0, 9, 0, 3);
 
     p = shared_pack(tape, items, 3, false);
@@ -105,6 +110,10 @@ static void what_all_begin_with_is_computed_once(void **state)
     assert_int_equal(p.all.layout.shared, 0);
     p = shared_pack(tape, items, 1, true);              /* nobody to share with */
     assert_null(p.all.layout.key_rows);
+    const f2b_pack_item images[] = { { .ids = first, .n = 4, .summary = true },
+                                     { .ids = first, .n = 4, .image = 1, .summary = true } };
+    p = shared_pack(tape, images, 2, true);             /* an image is never in common */
+    assert_int_equal(p.all.layout.shared, 1);
     f2b_tape_free(tape);
 }
 

@@ -232,13 +232,38 @@ static void kept_features_give_the_same_bits(void **state)
             }
 }
 
+/* Rows that all sequences begin with count in each of them, and once among those that are computed. */
+static void what_is_computed_is_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t rows;
+    } runs[] = { { "gqa_both_system", INT64_MAX }, { "gqa_both_system", 1 } };
+    int64_t tokens = 0;
+    for (int i = 0; i < 2; i++) {
+        f2b_step_case *c = open_case(runs[i].name, "gqa", runs[i].rows);
+        f2b_step_case_run(c);
+        const f2b_step_result *r = &c->result;
+        if (i == 0) {
+            assert_int_equal(r->most_rows, r->tokens);
+            assert_in_range(r->most_computed, 1, r->most_rows - 4 * 7);     /* 7 words, 12 sequences in two passes */
+            tokens = r->tokens;
+        } else {
+            assert_int_equal(r->tokens, tokens);
+            assert_in_range(r->most_computed, r->most_rows - 8, r->most_rows - 7);  /* an image's and a caption's */
+        }
+        f2b_step_case_close(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_passes_have_the_same_gradient),
         cmocka_unit_test(masks_do_not_depend_on_micro_batches),
         cmocka_unit_test(other_prompts_are_other_passes),
-        cmocka_unit_test(kept_features_give_the_same_bits),
+        cmocka_unit_test(kept_features_give_the_same_bits), cmocka_unit_test(what_is_computed_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

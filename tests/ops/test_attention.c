@@ -91,11 +91,11 @@ static const f2b_check_case cases[] = {
       0, 0, 3e-2 },
     { "last rows over a cache", build, &cached, 3, { Q(3, 10), Q(16, 10), Q(16, 10) }, 0, 0, 0 },
     { "keys that no row asks for", build, &unasked, 3, { Q(3, 8), Q(7, 8), Q(7, 8) }, 0, 0, 0 },
-    { "rows in common, three sequences", build, &shared, 3, { Q(8, 6), Q(7, 6), Q(7, 6) }, 0, 0, 0, true },
+    { "rows in common, three sequences", build, &shared, 3, { Q(8, 6), Q(7, 6), Q(7, 6) }, 0, 0, 0, 2 },
     { "rows in common, grouped heads, holes", build, &shared_holes, 3, { Q(2, 16), Q(7, 8), Q(7, 8) },
-      0, 0, 0, true },
+      0, 0, 0, 2 },
     { "more than a block of rows in common", build, &shared_long, 3,
-      { Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64) }, 0, 0, 3e-2, true },
+      { Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64), Q(SHARED_ROWS, 64) }, 0, 0, 3e-2, 2 },
     { "rows that see fewer and fewer keys", build, &falling, 3, { Q(70, 6), Q(150, 6), Q(150, 6) }, 0, 0, 3e-2 },
 };
 
@@ -175,7 +175,9 @@ static void hand_value(void **state)
         f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_INVALID,
                         "key_rows of sequence 0 are not 1 shared");
     }
-    bad.shared = 0, bad.key_rows = ints(tape, I32(0), 1);
+    bad.k_count = ints(tape, I32(2, 2), 2);
+    f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_SHAPE, "layout tensor 2");
+    bad = layout, bad.shared = 0, bad.key_rows = ints(tape, I32(0), 1);
     f2b_check_error(f2b_attention(tape, q, k, v, &bad, 1, 1.0), F2B_ERR_INVALID, "key_rows of sequence 0");
     f2b_tape_free(tape);
     f2b_tensor_free(q), f2b_tensor_free(k), f2b_tensor_free(v);

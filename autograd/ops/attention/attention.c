@@ -53,8 +53,6 @@ static f2b_status check_layout(const f2b_attention_layout *l, int64_t Tq, int64_
         if (l->key_rows->dtype != F2B_I32 || l->shared < 0)
             return f2b_fail(F2B_ERR_SHAPE, "attention: key_rows is %s with %lld shared, not i32",
                             f2b_tensor_describe(l->key_rows), (long long)l->shared);
-        if (l->key_rows->device.kind == F2B_CPU && check_key_rows(l, Tk) != F2B_OK) return f2b_last_status();
-        Tk = f2b_numel(l->key_rows);
     }
     const f2b_tensor *all[] = { l->q_start, l->k_start, l->k_count, l->limit };
     const int64_t n = f2b_numel(l->k_start);
@@ -64,6 +62,10 @@ static f2b_status check_layout(const f2b_attention_layout *l, int64_t Tq, int64_
             return f2b_fail(F2B_ERR_SHAPE, "attention: layout tensor %d is %s, not [%lld] i32", i,
                             f2b_tensor_describe(all[i]), (long long)sizes[i]);
     if (l->limit->device.kind != F2B_CPU) return F2B_OK;
+    if (l->key_rows != NULL) {
+        F2B_TRY(check_key_rows(l, Tk));
+        Tk = f2b_numel(l->key_rows);
+    }
     const int32_t *qs = l->q_start->data, *ks = l->k_start->data, *kc = l->k_count->data;
     const int32_t *limit = l->limit->data;
     bool good = qs[0] == 0 && qs[n] == Tq;
