@@ -79,7 +79,8 @@ static inline int64_t own_row(const view *w, int64_t s)
         ? w->shared : w->key_rows[w->k_start[s] + w->shared];
 }
 
-/* A head's keys or values of a sequence, as a product takes them: the first `copied` rows lie in a copy, the others in place. */
+/* A head's keys or values of a sequence, as a product takes them: the first `copied` rows lie in a copy, the
+ * others in place. */
 typedef struct key_side_rows {
     const T *copy, *place;      /* row j is at copy + j * ld_copy, or at place + j * ld */
     int64_t copied, ld_copy, ld;
