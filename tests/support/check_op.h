@@ -76,7 +76,7 @@ typedef struct f2b_check_case {
     double gradcheck_tolerance; /* 0: 1e-6 */
     double f32_tolerance;       /* 0: 1e-5, relative to the tensor's largest element */
     double bf16_tolerance;      /* 0: 2e-2, likewise */
-    int more_nodes_on_device;   /* where a device makes of several ops what is one on the host: how many more, at most */
+    int more_nodes_on_device;   /* where a device makes of several ops what is one on the host: how many more */
 } f2b_check_case;
 
 /** Check one case, or a table of n, on the host. Fails the running cmocka test, naming the case. */
