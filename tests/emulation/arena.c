@@ -202,8 +202,7 @@ cudaError_t cudaHostUnregister(void *pointer)
 }
 
 /* Addresses of the host's heap, stacks and mapped files lie high; small numbers and pairs of small
- * numbers do not. An op's number above 32 zeros (f2bi_fault) comes to lie there after some thousand ops.
- * Device memory is asked for first. */
+ * numbers do not. Device memory is asked for first. */
 void f2b_emu_check_argument(const char *kernel, int number, const void *argument, size_t bytes)
 {
     if (f2b_emu_idle()) return;
@@ -211,7 +210,7 @@ void f2b_emu_check_argument(const char *kernel, int number, const void *argument
         uintptr_t word;
         unsigned char resident;
         memcpy(&word, (const char *)argument + at, sizeof word);
-        if (word < (uintptr_t)1 << 44 || word >= (uintptr_t)1 << 47 || (uint32_t)word == 0) continue;
+        if (word < (uintptr_t)1 << 44 || word >= (uintptr_t)1 << 47) continue;
         if (f2b_emulation_owns((const void *)word)) continue;
         if (mincore((void *)(word / PAGE * PAGE), 1, &resident) == 0)
             f2b_emu_fault("argument %d of %s points into the host's memory", number, kernel);

@@ -145,7 +145,7 @@ f2bi_fault f2bi_cuda_fault(int index, const char *what)
     cuda_device *d = &devices[index];
     const unsigned long long number = d->op_number++ % 0xFFFFFFFFu;
     d->fault_text[number % FAULT_TEXTS] = what;
-    return (f2bi_fault){ d->fault, number << 32 };
+    return (f2bi_fault){ d->fault, number };
 }
 
 /* After a wait: the copy of the word was asked for before it. */

@@ -55,7 +55,7 @@ static inline void *f2bi_scratch(const f2b_node *n, size_t bytes)
  * next waits for the device.
  */
 typedef struct f2bi_fault {
-    unsigned long long *word, base;
+    unsigned long long *word, op;   /* the op's number, which orders ops */
 } f2bi_fault;
 /** what: whose entries they are, "rope: positions"; static. */
 f2bi_fault f2bi_cuda_fault(int index, const char *what);

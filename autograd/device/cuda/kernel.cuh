@@ -196,7 +196,7 @@ F2BI_ON_DEVICE real f2bi_block_most(real x)
 
 F2BI_ON_DEVICE void f2bi_report(f2bi_fault fault, int64_t where)
 {
-    (void)atomicMin(fault.word, fault.base | (unsigned long long)where);
+    (void)atomicMin(fault.word, fault.op << 32 | (unsigned long long)where);
 }
 
 /** Whether work before this kernel has reported anything that the host has not heard of yet. */
