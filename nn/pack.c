@@ -284,7 +284,7 @@ f2b_status f2b_pack_build(f2b_tape *tape, const f2b_pack_item *items, int64_t n,
         return f2b_fail(F2B_ERR_DATA, "a pass of %lld rows is too large; lower "
                         "train.micro_batch_tokens", (long long)pack->sequence_rows);
     filler f = { .pack = pack, .o = o, .shared = shared_rows(items, n, o, pack->sequence_rows) };
-    pack->rows = pack->sequence_rows - f.shared * (n > 0 ? n - 1 : 0);
+    pack->rows = pack->sequence_rows - f.shared * (n - 1);
     f2b_status status = filler_new(&f, wanted);
     for (int64_t s = 0; s < n && status == F2B_OK; s++) fill_sequence(&f, &items[s], s);
     F2B_CHECK(status != F2B_OK || (f.all.rows == pack->rows && f.wanted.rows == wanted));

@@ -20,7 +20,7 @@
     X(lr, REAL, "learning rate of this update")                                                    \
     X(grad_norm, REAL, "norm of all gradients, before clipping")                                   \
     X(samples, COUNT, "samples of the batch")                                                      \
-    X(tokens, COUNT, "rows of the sequences of both passes")                     \
+    X(tokens, COUNT, "rows of the sequences of both passes")                                       \
     X(labelled_tokens, COUNT, "tokens under the next-token loss")                                  \
     X(seconds, REAL, "wall time of the step")                                                      \
     X(tokens_per_second, REAL, "tokens / seconds")                                                 \
