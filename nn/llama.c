@@ -8,7 +8,6 @@
 #include "autograd/ops/rope/rope.h"
 #include "autograd/ops/rows/rows.h"
 #include "autograd/ops/rows_store/rows_store.h"
-#include "autograd/ops/silu_mul/silu_mul.h"
 
 /* ---- Building ---- */
 
@@ -106,6 +105,12 @@ typedef struct layer_context {
     int64_t layer;
 } layer_context;
 
+static f2b_dropout dropout_of(const f2b_pass *pass, const f2b_row_set *rows, int64_t layer, f2b_dropout_group group)
+{
+    return (f2b_dropout){ pass->dropout.p, pass->dropout.seed, pass->dropout.step,
+                          f2b_dropout_place(pass->place, layer, group), rows->row_keys };
+}
+
 /* `residual` is added to the last of n (NULL: nothing). */
 static f2b_status project(f2b_tape *tape, f2b_tensor *x, const f2b_pass *pass,
                           const f2b_row_set *rows, int64_t layer, f2b_dropout_group group,
@@ -115,8 +120,7 @@ static f2b_status project(f2b_tape *tape, f2b_tensor *x, const f2b_pass *pass,
     f2b_projection p[F2B_MAX_PROJECTIONS];
     for (int i = 0; i < n; i++) p[i] = f2b_adapted_linear_at(linears[i], pass->stage);
     p[n - 1].residual = residual;
-    const f2b_dropout dropout = { pass->dropout.p, pass->dropout.seed, pass->dropout.step,
-                                  f2b_dropout_place(pass->place, layer, group), rows->row_keys };
+    const f2b_dropout dropout = dropout_of(pass, rows, layer, group);
     return f2b_linear_group(tape, x, p, n, pass->lora_scale, &dropout, out);
 }
 
@@ -167,13 +171,14 @@ static f2b_tensor *mlp_block(f2b_tape *tape, const f2b_llama *m, const f2b_pass 
 {
     const f2b_llama_layer *l = &m->layers[i];
     f2b_tensor *h = f2b_rms_norm(tape, x, l->post_norm, m->config.rms_eps);
-    f2b_tensor *gate_up[2], *y;
+    f2b_tensor *gate_up[2];
     if (project(tape, h, pass, rows, i, F2B_DROPOUT_GATE_UP,
                 (const f2b_adapted_linear *[]){ &l->gate, &l->up }, 2, NULL, gate_up) != F2B_OK)
         return NULL;
-    f2b_tensor *gated = f2b_silu_mul(tape, gate_up[0], gate_up[1]);
-    return project(tape, gated, pass, rows, i, F2B_DROPOUT_DOWN, (const f2b_adapted_linear *[]){ &l->down }, 1,
-                   x, &y) == F2B_OK ? y : NULL;
+    f2b_projection down = f2b_adapted_linear_at(&l->down, pass->stage);
+    down.residual = x;
+    const f2b_dropout dropout = dropout_of(pass, rows, i, F2B_DROPOUT_DOWN);
+    return f2b_gated_linear(tape, gate_up[0], gate_up[1], &down, pass->lora_scale, &dropout);
 }
 
 static f2b_status layer_body(f2b_tape *tape, const void *context, f2b_tensor *const *in,

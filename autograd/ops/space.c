@@ -16,21 +16,23 @@ static int64_t real_size(const f2b_node *n) { return n->dtype == F2B_F64 ? 8 : 4
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Rows by weights of which, together, k are summed over, and by `more` of a LoRA. */
-static int64_t product_by(const f2b_node *n, int64_t M, int64_t N, int64_t k, bool packed, int64_t more)
+/* Rows by weights of which, together, k are summed over, and by `more` of a LoRA; the rows may be made on the way. */
+static int64_t product_by(const f2b_node *n, int64_t M, int64_t N, int64_t k, bool packed, int64_t more, bool made)
 {
-    return f2bi_gemm_space(n->dtype, M, N, k + more, packed ? k : 0, false);
+    return f2bi_gemm_space(n->dtype, &(f2b_gemm_shape){ .M = M, .N = N, .k = k + more, .packed = packed ? k : 0,
+                                                        .made = made ? k : 0, .c_type = n->dtype });
 }
 
 static int64_t product(const f2b_node *n, int64_t M, int64_t N, int64_t k)
 {
-    return product_by(n, M, N, k, false, 0);
+    return product_by(n, M, N, k, false, 0, false);
 }
 
 /* A gradient [M,N] of what is trained: a sum over all rows. */
 static int64_t over_rows(const f2b_node *n, int64_t M, int64_t N, int64_t rows)
 {
-    return f2bi_gemm_space(n->dtype, M, N, rows, 0, true);
+    const f2b_dtype real = n->dtype == F2B_F64 ? F2B_F64 : F2B_F32;
+    return f2bi_gemm_space(n->dtype, &(f2b_gemm_shape){ .M = M, .N = N, .k = rows, .turned = true, .c_type = real });
 }
 
 static f2b_space norm(const f2b_node *n, int64_t kept)
@@ -68,10 +70,36 @@ static f2b_space linear(const f2b_node *n)
     return (f2b_space){
         .saved = M * R * T,
         .forward = R * I * real + dropped + M * R * T +
-                   most(to_h, product_by(n, M, widest, I, packed, R)),
+                   most(to_h, product_by(n, M, widest, I, packed, R, false)),
         .backward = M * R * T + 2 * R * I * real + dropped +
-                    most(beside, x->requires_grad ? picked + product_by(n, few, I, out, packed, R) : 0),
+                    most(beside, x->requires_grad ? picked + product_by(n, few, I, out, packed, R, false) : 0),
     };
+}
+
+/* Backward's own room depends on the gradients that are asked for then. */
+static f2b_space gated_linear(const f2b_node *n)
+{
+    const f2b_tensor *w = n->in[linear_slot(0, LINEAR_WEIGHT)];
+    const int64_t M = f2b_rows(n->in[LINEAR_X]), I = w->shape[1], O = w->shape[0], R = linear_rank_sum(n);
+    const bool packed = w->packed != NULL, drops = ((const linear_attr *)n->attr)->has_dropout;
+    f2b_space s = { .saved = M * R * size_of(n) };
+    switch (n->dtype) {
+    case F2B_F32:
+        s.forward = f2bi_gated_linear_room_f32(n), s.backward = f2bi_gated_linear_back_room_f32(n);
+        break;
+    case F2B_F64:
+        s.forward = f2bi_gated_linear_room_f64(n), s.backward = f2bi_gated_linear_back_room_f64(n);
+        break;
+    default:
+        s.forward = f2bi_gated_linear_room_bf16(n), s.backward = f2bi_gated_linear_back_room_bf16(n);
+    }
+    int64_t beside = w->requires_grad ? over_rows(n, O, I, M) : 0;
+    if (R > 0) beside = most(most(beside, over_rows(n, R, O, M)), most(product(n, M, R, O), over_rows(n, R, I, M)));
+    if (n->wants & (1u << LINEAR_X | 1u << LINEAR_UP))
+        beside = most(beside, product_by(n, M, I, O, packed, drops ? 0 : R, false));
+    s.forward += product_by(n, M, O, I, packed, R, true);
+    s.backward += beside;
+    return s;
 }
 
 static f2b_space attention(const f2b_node *n)
@@ -97,10 +125,10 @@ static f2b_space head_cross_entropy(const f2b_node *n)
     const int64_t R = f2b_dim(n->in[0], 0), d = f2b_dim(n->in[0], 1), V = f2b_dim(n->in[1], 0);
     const bool packed = n->in[1]->packed != NULL;
     const int64_t chunk = f2bi_head_chunk(R, V, real_size(n), packed), room = chunk * (V + d + 1) * real_size(n);
-    const int64_t logits = product_by(n, chunk, V, d, packed, 0);
+    const int64_t logits = product_by(n, chunk, V, d, packed, 0, false);
     return (f2b_space){
         .saved = n->in[0]->requires_grad ? R * d * size_of(n) : 0,
-        .forward = room + R * (int64_t)sizeof(double) + most(logits, product_by(n, chunk, d, V, packed, 0)),
+        .forward = room + R * (int64_t)sizeof(double) + most(logits, product_by(n, chunk, d, V, packed, 0, false)),
         .backward = n->in[1]->requires_grad ? room + most(logits, over_rows(n, V, d, chunk)) : 0,
     };
 }
@@ -122,8 +150,10 @@ static f2b_space patch_embedding(const f2b_node *n)
     const int64_t K = kernel[1] * kernel[2] * kernel[3];
     const int64_t patches = N * (image[2] / kernel[2]) * (image[3] / kernel[3]);
     const int64_t laid_out = patches * K * real_size(n);    /* in f32, which bf16 packs to round it */
+    const f2b_gemm_shape forward = { .M = patches, .N = kernel[0], .k = K, .turned = n->dtype == F2B_BF16,
+                                     .c_type = n->dtype == F2B_BF16 ? F2B_F32 : n->dtype };
     return (f2b_space){
-        .forward = laid_out + f2bi_gemm_space(n->dtype, patches, kernel[0], K, 0, n->dtype == F2B_BF16),
+        .forward = laid_out + f2bi_gemm_space(n->dtype, &forward),
         .backward = laid_out + over_rows(n, kernel[0], K, patches),
     };
 }
@@ -139,9 +169,9 @@ static f2b_space rows(const f2b_node *n)
 
 static const f2bi_space_rule rules[] = {
     { "attention", attention }, { "contrastive", contrastive },
-    { "head_cross_entropy", head_cross_entropy }, { "layer_norm", layer_norm },
-    { "linear", linear }, { "patch_embedding", patch_embedding }, { "rms_norm", rms_norm },
-    { "rows_assemble", rows }, { "rows_gather", rows },
+    { "gated_linear", gated_linear }, { "head_cross_entropy", head_cross_entropy },
+    { "layer_norm", layer_norm }, { "linear", linear }, { "patch_embedding", patch_embedding },
+    { "rms_norm", rms_norm }, { "rows_assemble", rows }, { "rows_gather", rows },
 };
 
 f2b_space f2bi_space_by(const f2bi_space_rule *all, size_t n_rules, const f2b_node *n)

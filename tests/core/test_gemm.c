@@ -205,6 +205,69 @@ static void a_row_is_its_own(void **state)
     each_family(own_rows_bf16);
 }
 
+/* An A that is made: its rows come from here, and those of a second term's A are filled in with them. */
+typedef struct source {
+    f2b_dtype type;
+    const char *a, *second;
+    char *filled;
+    int64_t K, r;
+} source;
+
+static void make_from(const void *user, int64_t first, int64_t rows, void *to, int64_t ld)
+{
+    const source *s = user;
+    const size_t size = f2b_dtype_size(s->type), wide = size * (size_t)s->K, second = size * (size_t)s->r;
+    for (int64_t i = 0; i < rows; i++) {
+        char *row = (char *)to + size * (size_t)(i * ld);
+        memcpy(row, s->a + (size_t)(first + i) * wide, wide);
+        if (s->K % 2 != 0) memset(row + wide, 0, size);
+        memcpy(s->filled + (size_t)(first + i) * second, s->second + (size_t)(first + i) * second, second);
+    }
+}
+
+/* Made task by task, or all before, as rows and threads have it: the bits of a product of what is there. */
+static void made_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int64_t K, int64_t r)
+{
+    const size_t size = f2b_dtype_size(type), c_bytes = f2b_dtype_size(c_type) * (size_t)(M * N);
+    char *a = draw_rough(type, M * K, 1), *b = draw_rough(type, N * K, 2), *a2 = draw_rough(type, M * r, 3);
+    char *b2 = draw_rough(type, N * r, 4), *want = calloc(1, c_bytes), *got = calloc(1, c_bytes);
+    const source from = { type, a, a2, calloc((size_t)(M * r), size), K, r };
+    const f2b_gemm_term there[] = { { a, type, K, 1, b, type, 1, K, K, 1.0 }, { a2, type, r, 1, b2, type, 1, r, r, 0.5 } };
+    f2b_gemm_term made[] = { { .b = b, .b_type = type, .b_row = 1, .b_col = K, .k = K, .alpha = 1,
+                               .make = make_from, .user = &from }, there[1] };
+    made[1].a = from.filled;
+    assert_int_equal(f2bi_gemm(type, M, N, there, 2, f2b_gemm_rows(want, c_type, N, 0)), F2B_OK);
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        memset(from.filled, 0xFF, size * (size_t)(M * r));
+        memset(got, 0xFF, c_bytes);
+        assert_int_equal(f2bi_gemm(type, M, N, made, 2, f2b_gemm_rows(got, c_type, N, 0)), F2B_OK);
+        assert_memory_equal(want, got, c_bytes);
+        assert_memory_equal(from.filled, a2, size * (size_t)(M * r));
+    }
+    omp_set_num_threads(2);
+    free(a), free(b), free(a2), free(b2), free(want), free(got), free(from.filled);
+}
+
+static void made_rows_bf16(void)
+{
+    made_rows(F2B_BF16, F2B_BF16, 1, 70, 35, 3);
+    made_rows(F2B_BF16, F2B_BF16, 600, 33, 1411, 3);    /* two passes */
+    made_rows(F2B_BF16, F2B_BF16, 600, 530, 35, 4);     /* more columns than a tile */
+    made_rows(F2B_BF16, F2B_F32, 600, 20, 3001, 2);
+}
+
+static void rows_that_are_made(void **state)
+{
+    (void)state;
+    made_rows(F2B_F32, F2B_F32, 600, 530, 35, 3);
+    made_rows(F2B_F32, F2B_BF16, 470, 33, 1411, 3);
+    made_rows(F2B_F64, F2B_F64, 470, 33, 411, 1);
+    made_rows(F2B_F32, F2B_F32, 1500, 40, 1100, 2);     /* task by task with three threads, too */
+    made_rows(F2B_F32, F2B_F32, 1030, 540, 4000, 2);    /* two slabs of B */
+    each_family(made_rows_bf16);
+}
+
 /* The products that attention makes itself: the same bits as the whole product's. */
 static void blocks_of_bf16(void)
 {
@@ -266,7 +329,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_plain_sums), cmocka_unit_test(against_plain_sums_bf16),
-        cmocka_unit_test(a_row_is_its_own), cmocka_unit_test(blocks_alone),
+        cmocka_unit_test(a_row_is_its_own), cmocka_unit_test(rows_that_are_made),
+        cmocka_unit_test(blocks_alone),
         cmocka_unit_test(specials), cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,11 @@
 #include "autograd/core/dtype.h"
 #include "autograd/core/status.h"
 
+/** Writes rows [first, first + rows) of an A to `to`, in the type of the product and `ld` elements apart, a zero
+ *  behind an odd k in bf16. Called by many threads, for each row once or, where B is large, a few times; before
+ *  the same rows of other terms are read, which it may write, too. */
+typedef void f2b_gemm_make(const void *user, int64_t first, int64_t rows, void *to, int64_t ld);
+
 /** One product A [M,k] * B [k,N]. Element (m,i) of A is a[m*a_row + i*a_col], (i,n) of B likewise. */
 typedef struct f2b_gemm_term {
     const void *a;
@@ -31,6 +36,8 @@ typedef struct f2b_gemm_term {
     int64_t k;
     double alpha;               /* 0: the term is left out */
     const void *packed;         /* B whole, as `pack` below lays it out, or NULL: packed on the way */
+    f2b_gemm_make *make;        /* A's rows are made where they are multiplied (`a` is not read), or NULL */
+    const void *user;           /* of make */
 } f2b_gemm_term;
 
 /** The left side: element (m,n) is c[m*c_row + n*c_col]. */
@@ -62,18 +69,24 @@ f2b_status f2bi_gemm_f64(int64_t M, int64_t N, const f2b_gemm_term *terms, int n
 f2b_status f2bi_gemm_bf16(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms,
                           f2b_gemm_out out);
 
-/** Bytes of work space of a product [M,k] * [k,N] by operands of its own type: A's rows times a weight [N,k], of
- *  which the first `packed` of k are packed before; or, `turned`, a sum over rows, A and B being rows [k,M] and
- *  [k,N]. */
-int64_t f2bi_gemm_space_f32(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
-int64_t f2bi_gemm_space_f64(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
-int64_t f2bi_gemm_space_bf16(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type);
+/** A product by operands of its own type, for its work space. */
+typedef struct f2b_gemm_shape {
+    int64_t M, N, k;
+    int64_t packed;             /* B's first rows of k that are packed before */
+    int64_t made;               /* of k: elements of A's rows that are made; 0, or all before a LoRA's */
+    bool turned;                /* a sum over rows: A and B are rows [k,M], [k,N]; else A's rows by a weight [N,k] */
+    f2b_dtype c_type;
+} f2b_gemm_shape;
 
-static inline int64_t f2bi_gemm_space(f2b_dtype dtype, int64_t M, int64_t N, int64_t k, int64_t packed, bool turned)
+int64_t f2bi_gemm_space_f32(const f2b_gemm_shape *shape);
+int64_t f2bi_gemm_space_f64(const f2b_gemm_shape *shape);
+int64_t f2bi_gemm_space_bf16(const f2b_gemm_shape *shape);
+
+/** Bytes that the product takes from the allocator. */
+static inline int64_t f2bi_gemm_space(f2b_dtype dtype, const f2b_gemm_shape *shape)
 {
-    return dtype == F2B_F64 ? f2bi_gemm_space_f64(M, N, k, packed, turned, dtype)
-         : dtype == F2B_BF16 ? f2bi_gemm_space_bf16(M, N, k, packed, turned, turned ? F2B_F32 : dtype)
-                             : f2bi_gemm_space_f32(M, N, k, packed, turned, dtype);
+    return dtype == F2B_F64 ? f2bi_gemm_space_f64(shape)
+         : dtype == F2B_BF16 ? f2bi_gemm_space_bf16(shape) : f2bi_gemm_space_f32(shape);
 }
 
 /** As above, picked by the compute type `dtype`. */

@@ -7,7 +7,9 @@
  * task has all rows and some columns: A is packed whole if at all, and each task packs panels of its own,
  * pass by pass, and reads them out of its cache, so that one thread waits for memory while another
  * multiplies. Where they are fewer still (a LoRA's gradients), B is not packed if its rows are contiguous.
- * A B that was packed before (packed_weight.h) is read as it is by all of these.
+ * A B that was packed before (packed_weight.h) is read as it is by all of these. Rows of A that are made where
+ * they are multiplied lie in their thread's cache then: a task has all columns of the slab. Where there are too
+ * few rows for that they are made by all threads before.
  */
 #include <omp.h>
 #include <string.h>
@@ -41,18 +43,22 @@ typedef struct gemm {
     int64_t tile_n;
     elem *packed;               /* this slab's B: term after term; not with all_rows */
     elem *a_whole[MAX_TERMS];   /* with all_rows: A [M, a_step], NULL where it is read in place */
+    int made;                   /* the term whose A is made, or NONE */
 } gemm;
+
+enum { NONE = -1 };
 
 /* What a thread has for itself. */
 typedef struct room {
     real *tile;                 /* [rows of a task, tile_n] if tiled */
+    elem *made;                 /* [rows of a task, a_step] if a term's A is made, not with all_rows */
     elem *a, *b;                /* [mc, pass]; with all_rows [tile_n / NR, pass, NR] */
 } room;
 
 static inline bool reads_a(const gemm *g, const f2b_gemm_term *t)
 {
     const bool collide = g->M > FEWEST_ROWS && f2b_rows_collide(t->a_row * (int64_t)sizeof(elem));
-    return t->a_col == 1 && t->a_type == F2B_KERNEL_DTYPE && t->k % STEP == 0 && !collide;
+    return t->make == NULL && t->a_col == 1 && t->a_type == F2B_KERNEL_DTYPE && t->k % STEP == 0 && !collide;
 }
 
 /* Rows of a packed whole A do not all begin in the same set of a cache. */
@@ -74,8 +80,9 @@ static int64_t k_to_pack(const f2b_gemm_term *terms, int t)
     return k;
 }
 
-/* A stretch [l, l + k) of term t, and where its A is read for rows [m0, m0 + m). */
-static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, int64_t m, elem *space)
+/* A stretch [l, l + k) of term t, and where its A is read for rows [m0, m0 + m); `space` is for packing it. */
+static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, int64_t m, const room *own,
+                       elem *space)
 {
     const f2b_gemm_term *term = &g->terms[t];
     f2bi_run r = { .k = k, .alpha = (real)term->alpha };
@@ -83,6 +90,8 @@ static f2bi_run run_of(const gemm *g, int t, int64_t l, int64_t k, int64_t m0, i
         r.a = (const elem *)term->a + m0 * term->a_row + l, r.lda = term->a_row;
     } else if (g->all_rows) {
         r.a = g->a_whole[t] + m0 * a_step(term) + l, r.lda = a_step(term);
+    } else if (t == g->made) {
+        r.a = own->made + l, r.lda = a_step(term);
     } else {
         KERNEL(f2bi_gemm_pack_a)(space, g->pass, term, m0, m, l, k);
         r.a = space, r.lda = g->pass;
@@ -102,7 +111,7 @@ static void bands(const gemm *g, int64_t m, int64_t n, f2bi_run *runs, int n_run
 
 /* One task: rows [m0, m0+m), columns [n0, n0+n) of the slab that starts at column s0. */
 static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t slab, int64_t n0,
-                      int64_t n, const room *space)
+                      int64_t n, const room *own)
 {
     const int64_t col = s0 + n0, panels = (slab + NR - 1) / NR, k_sum = k_before(g->terms, g->n_terms);
     const f2bi_block_out whole_c = {
@@ -111,7 +120,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
         .row = g->out.c_row, .col = g->out.c_col, .beta = (real)g->out.beta, .bias = g->bias };
     const f2bi_block_out end = f2bi_block_at(whole_c, m0, col);
     f2bi_block_out o = end;
-    if (g->tiled) o = (f2bi_block_out){ .c = space->tile, .from = space->tile, .row = g->tile_n, .col = 1 };
+    if (g->tiled) o = (f2bi_block_out){ .c = own->tile, .from = own->tile, .row = g->tile_n, .col = 1 };
     int t = 0;
     int64_t l = 0;
     for (int64_t done = 0; done < k_sum || done == 0;) {
@@ -122,7 +131,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
             const f2b_gemm_term *term = &g->terms[t];
             const int64_t whole = f2bi_whole_units(term->k), left = term->k - l;
             const int64_t k = left < g->pass - filled ? left : g->pass - filled;
-            f2bi_run r = run_of(g, t, l, k, m0, m, space->a + filled);
+            f2bi_run r = run_of(g, t, l, k, m0, m, own, own->a + filled);
             r.ldb = NR * STEP, r.b_panel = whole * NR;
             if (term->packed != NULL) {
                 r.b = (const elem *)term->packed + col * whole + l * NR;
@@ -130,8 +139,8 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
                 r.b = (const elem *)term->b + l * term->b_row + col;
                 r.ldb = term->b_row * STEP, r.b_panel = NR, r.far = true;
             } else if (g->all_rows) {
-                r.b = space->b + filled * NR, r.b_panel = g->pass * NR;
-                KERNEL(f2bi_gemm_pack_panels)(space->b + filled * NR, g->pass * NR, term, col, n, l, k);
+                r.b = own->b + filled * NR, r.b_panel = g->pass * NR;
+                KERNEL(f2bi_gemm_pack_panels)(own->b + filled * NR, g->pass * NR, term, col, n, l, k);
             } else {
                 r.b = g->packed + panels * NR * k_to_pack(g->terms, t) + n0 * whole + l * NR;
             }
@@ -143,7 +152,7 @@ static void tile_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t 
         o.from = o.c, o.beta = 1, o.bias = NULL;
         done += filled > 0 ? filled : 1;
     }
-    if (g->tiled) KERNEL(f2bi_gemm_write)(&end, space->tile, g->tile_n, m, n);
+    if (g->tiled) KERNEL(f2bi_gemm_write)(&end, own->tile, g->tile_n, m, n);
 }
 
 /* Rows of a task, at most. */
@@ -154,11 +163,17 @@ static int64_t tile_bytes(const gemm *g)
     return g->tiled ? task_rows(g) * g->tile_n * (int64_t)sizeof(real) : 0;
 }
 
+static int64_t made_elements(const gemm *g)
+{
+    return g->made == NONE || g->all_rows ? 0 : task_rows(g) * a_step(&g->terms[g->made]);
+}
+
 static room room_of(const gemm *g, char *thread_space, int64_t per_thread)
 {
     char *at = thread_space + omp_get_thread_num() * per_thread;
     room r = { .tile = (real *)at };
-    r.a = (elem *)(at + tile_bytes(g));
+    r.made = (elem *)(at + tile_bytes(g));
+    r.a = r.made + made_elements(g);
     r.b = r.a;                          /* with all_rows A is never packed by the tile */
     return r;
 }
@@ -168,20 +183,41 @@ static bool is_work(const gemm *g, int64_t columns)
     return g->M * columns * (k_before(g->terms, g->n_terms) + 1) > 200000 && !omp_in_parallel();
 }
 
-/* The task of row tile i and up to `width` columns of the slab, from n0 on. */
-static void slab_task(const gemm *g, int64_t i, int64_t s0, int64_t slab, int64_t n0, int64_t width, const room *own)
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Rows [m0, m0 + m) of columns [n0, n0 + width) of the slab, as far as it goes, tile by tile. */
+static void slab_task(const gemm *g, int64_t m0, int64_t m, int64_t s0, int64_t slab, int64_t n0, int64_t width,
+                      const room *own)
 {
-    const int64_t m0 = i * g->mc, rows = g->M - m0, columns = slab - n0;
-    tile_task(g, m0, rows < g->mc ? rows : g->mc, s0, slab, n0, columns < width ? columns : width, own);
+    const int64_t end = least(n0 + width, slab);
+    if (g->made != NONE) {
+        const f2b_gemm_term *term = &g->terms[g->made];
+        term->make(term->user, m0, m, own->made, a_step(term));
+    }
+    for (; n0 < end; n0 += g->tile_n)
+        tile_task(g, m0, m, s0, slab, n0, least(end - n0, g->tile_n), own);
+}
+
+/* Rows [from, to) as tasks of `rows` by `width` columns; for a thread of the team. */
+static void share_tasks(const gemm *g, int64_t from, int64_t to, int64_t rows, int64_t s0, int64_t slab,
+                        int64_t width, const room *own)
+{
+    const int64_t across = (slab + width - 1) / width, down = (to - from + rows - 1) / rows;
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t task = 0; task < down * across; task++) {
+        const int64_t m0 = from + task / across * rows;
+        slab_task(g, m0, least(to - m0, rows), s0, slab, task % across * width, width, own);
+    }
 }
 
 static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space, int64_t per_thread)
 {
-    const int64_t tiles_m = (g->M + g->mc - 1) / g->mc, tiles_n = (slab + g->tile_n - 1) / g->tile_n;
+    const int64_t tiles_m = (g->M + g->mc - 1) / g->mc;
     const int64_t panels = g->in_place ? 0 : (slab + NR - 1) / NR;
     /* The last rows' tasks are small ones, so that threads end together. */
     const int64_t in_parts = tiles_m >= 4 * f2b_threads() ? f2b_threads() : 0;
-    const int64_t whole_rows = tiles_m - in_parts, parts = (slab + NARROW - 1) / NARROW;
+    const int64_t whole = in_parts > 0 ? (tiles_m - in_parts) * g->mc : g->M;
+    const bool made = g->made != NONE;
 #pragma omp parallel if (is_work(g, slab))
     {
         const room own = room_of(g, thread_space, per_thread);
@@ -196,12 +232,8 @@ static void run_slab(const gemm *g, int64_t s0, int64_t slab, char *thread_space
             packed += panels * panel;
         }
 #pragma omp barrier
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t task = 0; task < whole_rows * tiles_n; task++)
-            slab_task(g, task / tiles_n, s0, slab, task % tiles_n * g->tile_n, g->tile_n, &own);
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t task = 0; task < in_parts * parts; task++)
-            slab_task(g, whole_rows + task / parts, s0, slab, task % parts * NARROW, NARROW, &own);
+        share_tasks(g, 0, whole, g->mc, s0, slab, made ? slab : g->tile_n, &own);
+        share_tasks(g, whole, g->M, made ? (g->mc + 3) / 4 : g->mc, s0, slab, made ? slab : NARROW, &own);
         KERNEL(f2bi_gemm_done)();
     }
 }
@@ -213,8 +245,15 @@ static void run_columns(const gemm *g, char *thread_space, int64_t per_thread)
 #pragma omp parallel if (is_work(g, g->N))
     {
         const room own = room_of(g, thread_space, per_thread);
+        if (g->made != NONE) {
+            const f2b_gemm_term *term = &g->terms[g->made];
+            const int64_t step = a_step(term);
+#pragma omp for schedule(static)
+            for (int64_t m = 0; m < g->M; m += MR)
+                term->make(term->user, m, least(g->M - m, MR), g->a_whole[g->made] + m * step, step);
+        }
         for (int t = 0; t < g->n_terms; t++) {
-            if (reads_a(g, &g->terms[t])) continue;
+            if (t == g->made || reads_a(g, &g->terms[t])) continue;
             const int64_t k = g->terms[t].k;
 #pragma omp for schedule(static) nowait
             for (int64_t l = 0; l < k; l += PART)
@@ -258,19 +297,24 @@ static int64_t share_rows(gemm *g)
 /* Terms that add something, how k is cut into equal passes, and how the work is shared out. */
 static gemm plan(int64_t M, int64_t N, const f2b_gemm_term *terms, int n_terms, f2b_gemm_out out)
 {
-    gemm g = { .M = M, .N = N, .out = out, .mc = MC };
+    gemm g = { .M = M, .N = N, .out = out, .mc = MC, .made = NONE };
     F2B_CHECK(n_terms <= MAX_TERMS && (out.c_type == F2B_REAL_DTYPE || out.c_type == F2B_BF16));
 #if defined(F2B_KERNEL_BF16)
     if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) g.mc = AMX_MC;
 #endif
     for (int t = 0; t < n_terms; t++)
-        if (terms[t].alpha != 0 && terms[t].k > 0) g.terms[g.n_terms++] = terms[t];
+        if (terms[t].alpha != 0 && terms[t].k > 0) {
+            F2B_CHECK(terms[t].make == NULL || g.made == NONE);
+            if (terms[t].make != NULL) g.made = g.n_terms;
+            g.terms[g.n_terms++] = terms[t];
+        }
     const int64_t k_sum = k_before(g.terms, g.n_terms), passes = (k_sum + PASS - 1) / PASS;
     g.pass = passes > 0 ? ((k_sum + passes - 1) / passes + LINE - 1) / LINE * LINE : LINE;
     g.tiled = out.c_type != F2B_REAL_DTYPE && k_sum > g.pass;
     g.in_place = reads_in_place(&g);
     const bool large_b = k_sum * N * (int64_t)sizeof(elem) > LARGE_B && M <= FEW_ROWS;
     g.all_rows = M <= g.mc || (!g.in_place && large_b);
+    if (g.made != NONE && M < 4 * f2b_threads() * g.mc) g.in_place = false, g.all_rows = true;
     const int64_t rows_tasks = share_rows(&g);
     const bool share = N < NARROW * 2 * f2b_threads();          /* few columns: share them out */
     if (g.all_rows) g.tile_n = M <= g.mc && share ? NR : NARROW;
@@ -296,22 +340,30 @@ static space space_of(const gemm *g)
     for (int t = 0; g->all_rows && t < g->n_terms; t++)
         if (!reads_a(g, &g->terms[t])) packed += g->M * a_step(&g->terms[t]);
     bool packs_a = false;               /* a task, for itself */
-    for (int t = 0; t < g->n_terms; t++) packs_a |= !g->all_rows && !reads_a(g, &g->terms[t]);
+    for (int t = 0; t < g->n_terms; t++)
+        packs_a |= t != g->made && !g->all_rows && !reads_a(g, &g->terms[t]);
     s.packed = (packed + LINE - 1) / LINE * LINE * size;
     const int64_t own = g->all_rows ? (k_sum > 0 ? g->tile_n : 0) : packs_a ? task_rows(g) : 0;
-    s.per_thread = tile_bytes(g) + own * g->pass * size;
+    s.per_thread = tile_bytes(g) + (made_elements(g) + own * g->pass) * size;
     return s;
 }
 
-int64_t KERNEL(f2bi_gemm_space)(int64_t M, int64_t N, int64_t k, int64_t packed, bool turned, f2b_dtype c_type)
+static void make_nothing(const void *user, int64_t first, int64_t rows, void *to, int64_t ld)
+{
+    (void)user, (void)first, (void)rows, (void)to, (void)ld;
+}
+
+int64_t KERNEL(f2bi_gemm_space)(const f2b_gemm_shape *z)
 {
     static const elem somewhere;
-    f2b_gemm_term terms[2] = { { .a_type = F2B_KERNEL_DTYPE, .a_row = turned ? 1 : k, .a_col = turned ? M : 1,
-                                 .b_type = F2B_KERNEL_DTYPE, .b_row = turned ? N : 1, .b_col = turned ? 1 : k,
-                                 .alpha = 1 } };
+    f2b_gemm_term terms[2] = { { .a_type = F2B_KERNEL_DTYPE, .a_row = z->turned ? 1 : z->k,
+                                 .a_col = z->turned ? z->M : 1, .b_type = F2B_KERNEL_DTYPE,
+                                 .b_row = z->turned ? z->N : 1, .b_col = z->turned ? 1 : z->k, .alpha = 1 } };
     terms[1] = terms[0];
-    terms[0].k = packed, terms[0].packed = &somewhere, terms[1].k = k - packed;
-    const gemm g = plan(M, N, terms, 2, (f2b_gemm_out){ .c_type = c_type, .c_row = N, .c_col = 1 });
+    if (z->made > 0) terms[0].make = make_nothing;
+    if (z->packed > 0) terms[0].packed = &somewhere;
+    terms[0].k = z->made > 0 ? z->made : z->packed, terms[1].k = z->k - terms[0].k;
+    const gemm g = plan(z->M, z->N, terms, 2, (f2b_gemm_out){ .c_type = z->c_type, .c_row = z->N, .c_col = 1 });
     const space s = space_of(&g);
     return space_bytes(&s);
 }

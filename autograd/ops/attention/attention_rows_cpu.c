@@ -4,9 +4,9 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "autograd/device/cpu/products.h"
 #include "autograd/device/cpu/row_math.h"
 #include "autograd/device/cpu/vector_math.h"
+#include "autograd/device/cpu/wide_math.h"
 
 /* ---- Plain loops ---- */
 
@@ -70,65 +70,7 @@ static void plain_scaled(T *restrict y, const real *restrict x, int64_t n, real 
 
 /* ---- AVX-512 ---- */
 
-#if defined(F2B_KERNEL_F32) && defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__FMA__)
-#define F32_IS_WIDE
-#endif
-#if defined(__x86_64__) && (defined(F2B_KERNEL_BF16) || defined(F32_IS_WIDE))
-#include <immintrin.h>
-#if defined(F2B_KERNEL_BF16)
-#define WIDE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
-#define IS_WIDE (f2b_cpu_products() != F2B_PRODUCTS_F32)
-#else
-#define WIDE_TARGET
-#define IS_WIDE true
-#endif
-#define WIDE_INLINE WIDE_TARGET static inline __attribute__((always_inline))
-enum { VL = 16 };
-#define LOG2E 1.44269504088896341f
-
-/* 2^t: what is beside a whole number by a polynomial, that number as an exponent. Infinities and NaN come out
- * right. Relative error of the polynomial: bf16 2.6e-6 (a thousandth of bf16's), over [0, 1); f32 2.6e-9, over
- * [-1/2, 1/2]. */
-WIDE_INLINE __m512 power_of_two(__m512 t)
-{
-#if defined(F2B_KERNEL_BF16)
-    const __m512 r = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC), whole = t;
-    __m512 p = _mm512_set1_ps(1.353416995e-02f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.201146259e-02f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.414427510e-01f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.930038372e-01f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000002593f));
-#else
-    const __m512 r = _mm512_reduce_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 whole = _mm512_sub_ps(t, r);
-    __m512 p = _mm512_set1_ps(1.559467754e-04f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.340664390e-03f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.617692975e-03f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550310551e-02f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402265278e-01f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931472150e-01f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-#endif
-    return _mm512_scalef_ps(p, whole);
-}
-
-#if defined(F2B_KERNEL_BF16)
-WIDE_INLINE void store_one(T *to, __m512 x) { _mm256_storeu_si256((void *)to, (__m256i)_mm512_cvtneps_pbh(x)); }
-WIDE_INLINE void store_two(T *to, __m512 low, __m512 high)
-{
-    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-}
-#else
-WIDE_INLINE void store_one(T *to, __m512 x) { _mm512_storeu_ps(to, x); }
-WIDE_INLINE void store_two(T *to, __m512 low, __m512 high) { store_one(to, low), store_one(to + VL, high); }
-#endif
-
-/* The first n - j of a vector that starts at j. */
-WIDE_INLINE __mmask16 within(int64_t j, int64_t n)
-{
-    return n - j >= VL ? 0xFFFF : n > j ? (__mmask16)((1u << (n - j)) - 1) : 0;
-}
-
+#if defined(F2BI_WIDE)
 WIDE_TARGET static real wide_row(real *s, T *p, int64_t n, int64_t wide, real scale, real *inverse)
 {
     const __m512 factor = _mm512_set1_ps(scale * LOG2E), least = _mm512_set1_ps(-INFINITY);
@@ -202,20 +144,13 @@ WIDE_TARGET static void wide_scaled(T *y, const real *x, int64_t n, real factor,
     for (int64_t c = 0; c < n; c += VL) {
         const __mmask16 in = within(c, n);
         const __m512 v = _mm512_maskz_loadu_ps(in, x + c);
-#if defined(F2B_KERNEL_BF16)
-        const __m512 old = add ? _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(in, y + c))
-                               : _mm512_setzero_ps();
-        _mm256_mask_storeu_epi16(y + c, in, (__m256i)_mm512_cvtneps_pbh(_mm512_fmadd_ps(f, v, old)));
-#else
-        const __m512 old = add ? _mm512_maskz_loadu_ps(in, y + c) : _mm512_setzero_ps();
-        _mm512_mask_storeu_ps(y + c, in, _mm512_fmadd_ps(f, v, old));
-#endif
+        const __m512 old = add ? load_some(in, y + c) : _mm512_setzero_ps();
+        store_some(in, y + c, _mm512_fmadd_ps(f, v, old));
     }
 }
 
 #else
 
-#define IS_WIDE false
 #define wide_row plain_row
 #define wide_backward plain_backward
 #define wide_scaled plain_scaled

@@ -1,8 +1,12 @@
-/* Checks, shape rule and descriptors of linear. */
+/* Checks, shape rule and descriptors of linear and gated_linear. */
 #include "autograd/ops/linear/linear_internal.h"
+#include "autograd/ops/checks.h"
+#include "autograd/ops/silu_mul/silu_mul.h"
 
 F2B_DECLARE_KERNELS(f2bi_linear_forward);
 F2B_DECLARE_KERNELS(f2bi_linear_backward);
+F2B_DECLARE_KERNELS(f2bi_gated_linear_forward);
+F2B_DECLARE_KERNELS(f2bi_gated_linear_backward);
 
 /* Without anything trained that multiplies x, backward does not need x: it may be freed early. */
 static const f2b_op op_linear = {
@@ -14,6 +18,13 @@ static const f2b_op op_linear_frozen = {
     .name = "linear",
     .forward = { F2B_KERNELS(f2bi_linear_forward) },
     .backward = { F2B_KERNELS(f2bi_linear_backward) },
+};
+
+/* On the host; a device makes it of silu_mul and linear. */
+static const f2b_op op_gated = {
+    .name = "gated_linear", .backward_reads_in = 1u << LINEAR_X | 1u << LINEAR_UP,
+    .forward = { F2B_KERNELS(f2bi_gated_linear_forward) },
+    .backward = { F2B_KERNELS(f2bi_gated_linear_backward) },
 };
 
 static const char *name_of(const f2b_projection *p)
@@ -62,6 +73,37 @@ static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
     return F2B_OK;
 }
 
+/* Checks the projections of x and puts their tensors into a node's slots. *reads_x: backward multiplies x. */
+static f2b_status fill(f2b_tensor *x, const f2b_projection *p, int n, const f2b_dropout *dropout, f2b_tensor **in,
+                       linear_attr *attr, bool *reads_x)
+{
+    for (int i = 0; i < n; i++) {
+        F2B_TRY(check(x, &p[i], i));
+        in[linear_slot(i, LINEAR_WEIGHT)] = p[i].weight;
+        in[linear_slot(i, LINEAR_BIAS)] = p[i].bias;
+        in[linear_slot(i, LINEAR_A)] = p[i].lora_a;
+        in[linear_slot(i, LINEAR_B)] = p[i].lora_b;
+        in[linear_slot(i, LINEAR_RESIDUAL)] = p[i].residual;
+        *reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
+        attr->has_dropout |= p[i].lora_a != NULL && dropout != NULL && dropout->p > 0;
+    }
+    if (attr->has_dropout) attr->dropout = *dropout;
+    return F2B_OK;
+}
+
+/* The outputs of a node for the projections of x. */
+static f2b_status run(f2b_node *node, const f2b_tensor *x, const f2b_projection *p, int n, f2b_tensor **out)
+{
+    int64_t shape[F2B_MAX_DIMS];
+    for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];
+    for (int i = 0; i < n; i++) {
+        shape[x->ndim - 1] = p[i].weight->shape[0];
+        out[i] = f2b_node_out(node, x->dtype, x->ndim, shape);
+        f2b_node_hands_on(node, i, linear_slot(i, LINEAR_RESIDUAL));
+    }
+    return f2b_node_run(node);
+}
+
 f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,
                             double scale, const f2b_dropout *dropout, f2b_tensor **out)
 {
@@ -71,28 +113,30 @@ f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection 
     linear_attr attr = { .n = n, .scale = scale };
     f2b_tensor *in[1 + F2B_MAX_PROJECTIONS * LINEAR_STEP] = { x };
     bool reads_x = false;
-    for (int i = 0; i < n; i++) {
-        F2B_TRY(check(x, &p[i], i));
-        in[linear_slot(i, LINEAR_WEIGHT)] = p[i].weight;
-        in[linear_slot(i, LINEAR_BIAS)] = p[i].bias;
-        in[linear_slot(i, LINEAR_A)] = p[i].lora_a;
-        in[linear_slot(i, LINEAR_B)] = p[i].lora_b;
-        in[linear_slot(i, LINEAR_RESIDUAL)] = p[i].residual;
-        reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
-        attr.has_dropout |= p[i].lora_a != NULL && dropout != NULL && dropout->p > 0;
-    }
-    if (attr.has_dropout) attr.dropout = *dropout;
+    F2B_TRY(fill(x, p, n, dropout, in, &attr, &reads_x));
+    return run(f2b_node_new(tape, reads_x ? &op_linear : &op_linear_frozen, x->dtype, in, 1 + n * LINEAR_STEP,
+                            &attr, sizeof attr), x, p, n, out);
+}
 
-    f2b_node *node = f2b_node_new(tape, reads_x ? &op_linear : &op_linear_frozen, x->dtype, in,
-                                  1 + n * LINEAR_STEP, &attr, sizeof attr);
-    int64_t shape[F2B_MAX_DIMS];
-    for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];
-    for (int i = 0; i < n; i++) {
-        shape[x->ndim - 1] = p[i].weight->shape[0];
-        out[i] = f2b_node_out(node, x->dtype, x->ndim, shape);
-        f2b_node_hands_on(node, i, linear_slot(i, LINEAR_RESIDUAL));
+f2b_tensor *f2b_gated_linear(f2b_tape *tape, f2b_tensor *gate, f2b_tensor *up, const f2b_projection *p,
+                             double scale, const f2b_dropout *dropout)
+{
+    f2b_tensor *y = NULL;
+    if (gate == NULL || up == NULL) return NULL;
+    if (!f2bi_check_activation("gated_linear", "gate", gate) || !f2bi_check_same("gated_linear", gate, up))
+        return NULL;
+    if (f2b_tape_device(tape).kind != F2B_CPU) {
+        f2b_tensor *x = f2b_silu_mul(tape, gate, up);
+        (void)!f2b_linear_group(tape, x, p, 1, scale, dropout, &y);
+        if (x != NULL) f2b_tape_release(x);
+        return y;
     }
-    return f2b_node_run(node);
+    linear_attr attr = { .n = 1, .scale = scale };
+    f2b_tensor *in[LINEAR_UP + 1] = { [LINEAR_X] = gate, [LINEAR_UP] = up };
+    bool reads_x = false;       /* backward makes x itself */
+    if (fill(gate, p, 1, dropout, in, &attr, &reads_x) != F2B_OK) return NULL;
+    f2b_node *node = f2b_node_new(tape, &op_gated, gate->dtype, in, LINEAR_UP + 1, &attr, sizeof attr);
+    return run(node, gate, p, 1, &y) == F2B_OK ? y : NULL;
 }
 
 f2b_tensor *f2b_linear(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight, f2b_tensor *bias)

@@ -38,6 +38,19 @@ typedef struct f2b_projection {
 f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection *p, int n,
                             double scale, const f2b_dropout *dropout, f2b_tensor **out) F2B_MUST_USE;
 
+/**
+ * One projection of x = silu(gate) * up, as f2b_silu_mul and f2b_linear_group of it would compute it: x is rounded
+ * once. On the host x is never there as a whole: rows of it are made where they are multiplied, and again in backward
+ * if a weight or an A is trained. (Another device runs the two ops.)
+ *
+ * gate, up  [..., in]  of one type; borrowed; backward reads both.
+ * p         one projection from `in`, as above; scale, dropout (on x), errors and saves as above.
+ * return    [..., out] in gate's type; borrowed from the tape. NULL on error, or if an input is NULL.
+ * source    transformers' LlamaMLP: down_proj(act_fn(gate_proj(x)) * up_proj(x)).
+ */
+f2b_tensor *f2b_gated_linear(f2b_tape *tape, f2b_tensor *gate, f2b_tensor *up, const f2b_projection *p,
+                             double scale, const f2b_dropout *dropout);
+
 /** One projection without LoRA; bias may be NULL. NULL on error or if x is NULL. */
 f2b_tensor *f2b_linear(f2b_tape *tape, f2b_tensor *x, f2b_tensor *weight, f2b_tensor *bias);
 

@@ -15,6 +15,8 @@ typedef struct linear_attr {
 /* Inputs of a node: x, then five slots a projection. */
 enum { LINEAR_X = 0, LINEAR_WEIGHT = 1, LINEAR_BIAS = 2, LINEAR_A = 3, LINEAR_B = 4, LINEAR_RESIDUAL = 5,
        LINEAR_STEP = 5 };
+/* Those of gated_linear: gate in x's place, the slots of one projection, up. */
+enum { LINEAR_UP = 1 + LINEAR_STEP };
 static inline int linear_slot(int projection, int what) { return projection * LINEAR_STEP + what; }
 
 /* Of the LoRA of projection i, 0 where there is none; and of all together. */
@@ -41,5 +43,25 @@ static inline void linear_add_flops(f2b_node *n, bool forward, int64_t back)
                             : 2 * rows * I * (O + r) + 2 * M * r * (2 * O + I);
     }
 }
+
+/* Parts [M,I] of gated_linear's room in backward, 0 or 1 of each; before the kernel takes a gradient. */
+typedef struct gated_room {
+    int64_t dropped, x, dx;
+} gated_room;
+
+static inline gated_room gated_room_of(const f2b_node *n)
+{
+    const uint32_t inputs = 1u << LINEAR_X | 1u << LINEAR_UP;
+    const uint32_t reads_x = 1u << linear_slot(0, LINEAR_A) | 1u << linear_slot(0, LINEAR_WEIGHT);
+    return (gated_room){ .dropped = ((const linear_attr *)n->attr)->has_dropout, .x = (n->wants & reads_x) != 0,
+                         .dx = (n->wants & inputs) != 0 && (n->fresh & inputs) != inputs };
+}
+
+/* Bytes of gated_linear's own room, beside its products'. */
+#define F2B_X(type)                                                                               \
+    int64_t f2bi_gated_linear_room_##type(const f2b_node *n);                                     \
+    int64_t f2bi_gated_linear_back_room_##type(const f2b_node *n);
+F2B_X(f32) F2B_X(f64) F2B_X(bf16)
+#undef F2B_X
 
 #endif
