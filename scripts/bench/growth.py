@@ -12,7 +12,7 @@ from measure import QUICK, median, options_for, run, table
 
 SIDES = (6, 12, 21, 31, 44)             # of the image: about 100, 200, 500, 1,000 and 2,000 rows in all
 LAYERS = (2, 4, 8, 16)
-STREAMS = ("silu_mul", "rms_norm")              # ops that are bytes; of the others the floor counts none
+STREAMS = ("gated_linear", "rms_norm")      # ops that are bytes, too; of the others the floor counts none
 
 
 def rows(side):

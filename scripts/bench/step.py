@@ -21,7 +21,7 @@ PEER = Path(__file__).resolve().parent / "peer_step.py"
 IS_DEBIANS = "import json, torch; print(json.dumps(torch.__file__.startswith('/usr/lib/')))"
 NOTHING_ALIKE = "fwd2bot, samples with no word in common"
 STEPS = 4                               # a process, the first of which warms it up
-PRODUCTS = ("linear", "attention", "head_cross_entropy")        # ops that are matrix products
+PRODUCTS = ("linear", "gated_linear", "attention", "head_cross_entropy")      # ops that are matrix products
 
 
 def check_blas():

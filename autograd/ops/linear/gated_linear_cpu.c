@@ -13,7 +13,7 @@ f2b_kernel KERNEL(f2bi_gated_linear_forward), KERNEL(f2bi_gated_linear_backward)
 
 /* ---- Forward ---- */
 
-enum { GROUP = 56 };                /* rows whose h is computed together: whole groups of the product's kernels */
+enum { GROUP = 64 };                /* rows whose h is computed together: whole tiles (gemm_amx.c), in the cache */
 
 /* What makes rows of x and, with them, of h [M,R] = scale * dropout(x) A^T. */
 typedef struct row_maker {
