@@ -5,6 +5,7 @@
 
 #include "autograd/device/cpu/gemm.h"
 #include "autograd/ops/attention/attention_internal.h"
+#include "autograd/ops/dropout/dropout_internal.h"
 #include "autograd/ops/head_cross_entropy/head_cross_entropy_internal.h"
 #include "autograd/ops/linear/linear_internal.h"
 #include "autograd/ops/space_internal.h"
@@ -44,6 +45,15 @@ static f2b_space norm(const f2b_node *n, int64_t kept)
 static f2b_space rms_norm(const f2b_node *n) { return norm(n, 1); }
 static f2b_space layer_norm(const f2b_node *n) { return norm(n, 2); }
 
+/* Bytes of dropout's mask: a bit an element. */
+static int64_t mask_of(int64_t M, int64_t I) { return M * f2bi_dropout_words(I) * (int64_t)sizeof(uint16_t); }
+
+static f2b_space dropout(const f2b_node *n)
+{
+    const int64_t bytes = mask_of(f2b_rows(n->in[0]), f2b_dim(n->in[0], -1));
+    return (f2b_space){ .saved = bytes, .forward = n->recorded ? 0 : bytes };
+}
+
 static f2b_space linear(const f2b_node *n)
 {
     const linear_attr *attr = n->attr;
@@ -64,12 +74,12 @@ static f2b_space linear(const f2b_node *n)
     }
     if (R > 0) beside = most(beside, over_rows(n, R, I, M));
     const int64_t to_h = R > 0 ? product(n, M, R, I) : 0;
-    const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0;
+    const int64_t dropped = R > 0 && attr->has_dropout ? M * I * T : 0, mask = dropped > 0 ? mask_of(M, I) : 0;
     const int64_t few = x->grad_rows != NULL ? x->grad_rows->shape[0] : M;
     const int64_t picked = few < M ? few * (I + R + out) * T : 0;
     return (f2b_space){
-        .saved = M * R * T,
-        .forward = R * I * real + dropped + M * R * T +
+        .saved = M * R * T + mask,
+        .forward = R * I * real + dropped + (n->recorded ? 0 : M * R * T + mask) +
                    most(to_h, product_by(n, M, widest, I, packed, R, false)),
         .backward = M * R * T + 2 * R * I * real + dropped +
                     most(beside, x->requires_grad ? picked + product_by(n, few, I, out, packed, R, false) : 0),
@@ -82,7 +92,7 @@ static f2b_space gated_linear(const f2b_node *n)
     const f2b_tensor *w = n->in[linear_slot(0, LINEAR_WEIGHT)];
     const int64_t M = f2b_rows(n->in[LINEAR_X]), I = w->shape[1], O = w->shape[0], R = linear_rank_sum(n);
     const bool packed = w->packed != NULL, drops = ((const linear_attr *)n->attr)->has_dropout;
-    f2b_space s = { .saved = M * R * size_of(n) };
+    f2b_space s = { .saved = M * R * size_of(n) + (drops ? mask_of(M, I) : 0) };
     switch (n->dtype) {
     case F2B_F32:
         s.forward = f2bi_gated_linear_room_f32(n), s.backward = f2bi_gated_linear_back_room_f32(n);
@@ -168,7 +178,7 @@ static f2b_space rows(const f2b_node *n)
 }
 
 static const f2bi_space_rule rules[] = {
-    { "attention", attention }, { "contrastive", contrastive },
+    { "attention", attention }, { "contrastive", contrastive }, { "dropout", dropout },
     { "gated_linear", gated_linear }, { "head_cross_entropy", head_cross_entropy },
     { "layer_norm", layer_norm }, { "linear", linear }, { "patch_embedding", patch_embedding },
     { "rms_norm", rms_norm }, { "rows_assemble", rows }, { "rows_gather", rows },

@@ -3,6 +3,8 @@ and peft's LoRA with one adapter a stage. Same model, same numbers of rows and l
 
     peer_step.py BATCH f32|bf16 STEPS [eager|sdpa] [profile] [SIZE=N ...]
 
+SIZE as there; r and dropout (per cent) are the LoRA's.
+
 Prints a JSON object: seconds of each step by the clock and of the processors, resident bytes, loss of the
 last; with `profile` also the share of the last step's time that its matrix products took."""
 import json
@@ -15,7 +17,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-SIZES = dict(d=512, ff=1376, layers=8, heads=8, vocab=32000, image=576, prompt=44, talk=200, labelled=100)
+SIZES = dict(d=512, ff=1376, layers=8, heads=8, vocab=32000, image=576, prompt=44, talk=200, labelled=100, r=16, dropout=0)
 SIZES.update((name, int(value)) for name, value in (a.split("=") for a in sys.argv if "=" in a))
 Z = SimpleNamespace(**SIZES)
 K, IMAGE_AT = 16, 35 if SIZES["prompt"] >= 35 else SIZES["prompt"] // 2
@@ -28,7 +30,8 @@ def make_model(dtype):
     config = LlamaConfig(hidden_size=Z.d, intermediate_size=Z.ff, num_hidden_layers=Z.layers,
                          num_attention_heads=Z.heads, vocab_size=Z.vocab, max_position_embeddings=4096,
                          use_cache=False, attn_implementation="sdpa" if "sdpa" in sys.argv else "eager")
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM")
+    lora = LoraConfig(r=Z.r, lora_alpha=2 * Z.r, lora_dropout=Z.dropout / 100, target_modules=TARGETS,
+                      task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM(config).to(dtype), lora, adapter_name="compression")
     model.add_adapter("generation", lora)
     for name, p in model.named_parameters():

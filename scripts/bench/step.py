@@ -3,14 +3,15 @@
 takes, and the floor. Prints Markdown for docs/benchmarks.md.
 
     scripts/bench/step.py [BUILD_DIR] [--precision f32|bf16]... [--rounds N] [--threads N] [--batch N]
-                          [--only-tuned] [--quick]
+                          [--only-tuned] [--size NAME=N]... [--quick]
 
 The peer (transformers' Llama, peft's LoRA) runs as it comes, and tuned: glibc told to keep freed memory,
 OpenMP threads told not to spin, OpenBLAS told to use the AVX-512 kernels where the processor has AVX-512
 (it does not know every one). All samples begin with the same 35 words, as LLaVA's do with the system's; ours
 computes their rows once a pass, and so runs a second time with samples that have no word in common.
 PEER_PYTHON in the environment names the python of another environment with torch, transformers and peft: a
-further peer, with eager attention and with PyTorch's own (sdpa)."""
+further peer, with eager attention and with PyTorch's own (sdpa). A size is one that both programs know
+(tests/bench/mini_step_program.c): --size r=128 --size dropout=5 is the LoRA of configs/."""
 from pathlib import Path
 
 from machine import product_rate, rates
@@ -94,7 +95,7 @@ def ops(o, precision, sizes, threads, rate):
            for name, op in rows.items() if sum(r["seconds"] for r in op.values()) >= 0.002 * step])
     products = sum(op["seconds"] for op in found["ops"] if op["op"] in PRODUCTS)
     floor = sums["flops"] / rate[1] / 1e9
-    print(f"\n{products / step:.0%} of the step is in ops that are matrix products (linear, attention, head). Its "
+    print(f"\n{products / step:.0%} of the step is in ops that are matrix products (linear layers, attention, head). Its "
           f"{sums['flops'] / 1e9:,.0f} GFLOP at the best rate of a plain product in this run ({rate[1]:.0f} GFLOP/s "
           f"of the processors, {rate[0]:.0f} by the clock) take {floor:.3g} s: the floor, {floor / step:.0%} of this step by the "
           f"clock and {floor * o.threads / busy:.0%} by the processors' seconds.")
@@ -105,9 +106,10 @@ def main():
     options.add_argument("--precision", action="append", choices=["f32", "bf16"])
     options.add_argument("--batch", type=int)
     options.add_argument("--only-tuned", action="store_true")
+    options.add_argument("--size", action="append", default=[], metavar="NAME=N")
     o = options.parse_args()
     o.batch, o.only_tuned = o.batch or (2 if o.quick else 8), o.only_tuned or o.quick
-    sizes, threads = QUICK if o.quick else [], {"OMP_NUM_THREADS": str(o.threads), "HF_HUB_OFFLINE": "1"}
+    sizes, threads = [*(QUICK if o.quick else []), *o.size], {"OMP_NUM_THREADS": str(o.threads), "HF_HUB_OFFLINE": "1"}
     speed = rates(o)
     for i, precision in enumerate(o.precision or (["bf16"] if o.quick else ["f32", "bf16"])):
         if i > 0:

@@ -6,7 +6,8 @@
  *   mini_step BATCH f32|bf16 STEPS [profile] [SIZE=N ...]
  *
  * SIZE is one of d, ff, layers, heads, vocab, image, prompt, talk, labelled, system: with how many words,
- * alike in all of them, samples begin before their image (0: none is alike); packed=0 leaves weights as they are,
+ * alike in all of them, samples begin before their image (0: none is alike); r: of the LoRA, dropout: of its input,
+ * in per cent; packed=0 leaves weights as they are,
  * to be packed in every product. Prints a JSON object:
  * seconds of each step by the clock and of the processors, peak bytes, loss of the last; with `profile`,
  * which measures all steps but the first, also what each op took a step (and a table on stderr).
@@ -27,7 +28,7 @@
 enum { MOST = 64, K = 16, IMAGE_AT = 35 };
 
 typedef struct sizes {
-    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled, packed, system;
+    int64_t d, ff, layers, heads, vocab, image, prompt, talk, labelled, packed, system, r, dropout;
 } sizes;
 
 static double now(clockid_t clock)
@@ -51,7 +52,7 @@ static void set_size(sizes *z, const char *text)
         { "d", &z->d }, { "ff", &z->ff }, { "layers", &z->layers }, { "heads", &z->heads },
         { "vocab", &z->vocab }, { "image", &z->image }, { "prompt", &z->prompt }, { "talk", &z->talk },
         { "labelled", &z->labelled },
-        { "packed", &z->packed }, { "system", &z->system },
+        { "packed", &z->packed }, { "system", &z->system }, { "r", &z->r }, { "dropout", &z->dropout },
     };
     const char *equals = strchr(text, '=');
     for (size_t i = 0; equals != NULL && i < sizeof names / sizeof *names; i++)
@@ -73,7 +74,7 @@ static f2b_model *make_model(f2b_dtype compute, const sizes *z)
                               .vocab = z->vocab, .max_positions = 4096, .rms_eps = 1e-5,
                               .rope_theta = 10000, .initializer_range = 0.02 } },
         .method = { .tokens = K, .temperature = 0.02,
-                    .lora = { .r = 16, .alpha = 32, .targets = (1u << F2B_LORA_TARGETS) - 1 } },
+                    .lora = { .r = z->r, .alpha = 2 * (double)z->r, .targets = (1u << F2B_LORA_TARGETS) - 1 } },
         .device = F2B_HOST, .storage = compute, .compute = compute, .seed = 1,
     };
     f2b_model *m = f2b_model_new(&o);
@@ -132,7 +133,7 @@ static double step(f2b_model *m, f2b_optimizer *optimizer, const f2b_config *con
         prompts[i] = (f2b_pack_item){ s[i].prompt, NULL, z->prompt + 1, i, true, (uint64_t)i };
         talks[i] = (f2b_pack_item){ s[i].talk, s[i].labels, z->talk + 1, i, false, (uint64_t)i };
     }
-    const f2b_pass_settings settings = { 0 };
+    const f2b_pass_settings settings = { .dropout = { (float)z->dropout / 100, 1, (uint64_t)at } };
     static f2b_pass_frame one, two;
     f2b_tape *tape = f2b_tape_new(m->device);
     f2b_optimizer_clear_gradients(&m->parameters);
@@ -176,7 +177,7 @@ int main(int argc, char **argv)
     if (argc < 4) return 2;
     const int64_t n = atoll(argv[1]), steps = atoll(argv[3]);
     const f2b_dtype compute = strcmp(argv[2], "bf16") == 0 ? F2B_BF16 : F2B_F32;
-    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100, 1, IMAGE_AT };
+    sizes z = { 512, 1376, 8, 8, 32000, 576, 44, 200, 100, 1, IMAGE_AT, 16, 0 };
     bool profile = false;
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "profile") == 0) profile = true;

@@ -55,7 +55,10 @@ WIDE_INLINE __m512 power_of_two(__m512 t)
 }
 
 #if defined(F2B_KERNEL_BF16)
-WIDE_INLINE __m512 load_one(const T *from) { return _mm512_cvtpbh_ps((__m256bh)_mm256_loadu_si256((const void *)from)); }
+WIDE_INLINE __m512 load_one(const T *from)
+{
+    return _mm512_cvtpbh_ps((__m256bh)_mm256_loadu_si256((const void *)from));
+}
 WIDE_INLINE __m512 load_some(__mmask16 in, const T *from)
 {
     return _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(in, from));

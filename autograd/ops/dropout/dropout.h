@@ -24,7 +24,7 @@ typedef struct f2b_dropout {
  * return  shape and type of x; borrowed from the tape (x itself if p is 0). NULL on error, or if x
  *         is NULL.
  * errors  F2B_ERR_INVALID if p is outside [0, 1) or row_keys is NULL.
- * saves   nothing: backward computes the factors again.
+ * saves   on the CPU a bit an element; elsewhere nothing: backward computes the factors again.
  */
 f2b_tensor *f2b_dropout_apply(f2b_tape *tape, f2b_tensor *x, const f2b_dropout *d);
 

@@ -7,6 +7,8 @@
 #ifndef F2B_AUTOGRAD_OPS_DROPOUT_DROPOUT_INTERNAL_H
 #define F2B_AUTOGRAD_OPS_DROPOUT_DROPOUT_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "autograd/core/rng.h"
 #include "autograd/ops/dropout/dropout.h"
 
@@ -42,52 +44,25 @@ static inline void f2bi_dropout_blocks(const f2b_rng *stream, uint64_t first, ui
     }
 }
 
-/** Factors (0 or 1 / (1 - p)) of columns [128 group, 128 group + 128). */
-static inline void f2bi_dropout_factors(const f2b_dropout *d, const f2b_rng *stream, int64_t group,
-                                        float factors[F2BI_DROPOUT_GROUP])
+/** Words of 16 columns in a row's mask: whole groups. */
+static inline int64_t f2bi_dropout_words(int64_t n)
 {
-    const uint32_t threshold = (uint32_t)(d->p * 65536.0f + 0.5f);
-    const float scale = 1.0f / (1.0f - d->p);
-    uint32_t words[4][F2BI_DROPOUT_LANES];
-    for (uint64_t half = 0; half < F2BI_DROPOUT_LANES; half += 8)
-        f2bi_dropout_blocks(stream, (uint64_t)group * F2BI_DROPOUT_LANES + half, half, words);
-    for (int q = 0; q < 8; q++)
-        for (int i = 0; i < F2BI_DROPOUT_LANES; i++) {
-            const uint32_t bits = words[q / 2][i] >> (16 * (q % 2)) & 0xFFFFu;
-            factors[q * F2BI_DROPOUT_LANES + i] = bits < threshold ? 0.0f : scale;
-        }
+    return (n + F2BI_DROPOUT_GROUP - 1) / F2BI_DROPOUT_GROUP * (F2BI_DROPOUT_GROUP / 16);
 }
 
 #if defined(F2B_KERNEL_DTYPE)
-/** In kernels: out[c] = in[c] * factor(row, c) for c < n; in and out may be the same. */
-static inline void f2bi_dropout_row(const f2b_dropout *d, int64_t row, int64_t n, const T *in,
-                                    T *out)
-{
-    const f2b_rng stream = f2bi_dropout_stream(d, row);
-    float factors[F2BI_DROPOUT_GROUP];
-    for (int64_t first = 0; first < n; first += F2BI_DROPOUT_GROUP) {
-        f2bi_dropout_factors(d, &stream, first / F2BI_DROPOUT_GROUP, factors);
-        const int64_t m = n - first < F2BI_DROPOUT_GROUP ? n - first : F2BI_DROPOUT_GROUP;
-        for (int64_t i = 0; i < m; i++)
-            STORE(out[first + i], LOAD(in[first + i]) * (real)factors[i]);
-    }
-}
+/* In CPU kernels (dropout_rows_cpu.c). Column c stays if bit c % 16 of stays[c / 16] is set, and is multiplied with
+ * 1 / (1 - p) then; n columns. */
 
-/** In kernels: the gradient of that: dx[c] (+)= dy[c] * factor(row, c); `fresh` writes. */
-static inline void f2bi_dropout_row_backward(const f2b_dropout *d, int64_t row, int64_t n,
-                                             const T *dy, T *dx, bool fresh)
-{
-    const f2b_rng stream = f2bi_dropout_stream(d, row);
-    float factors[F2BI_DROPOUT_GROUP];
-    for (int64_t first = 0; first < n; first += F2BI_DROPOUT_GROUP) {
-        f2bi_dropout_factors(d, &stream, first / F2BI_DROPOUT_GROUP, factors);
-        const int64_t m = n - first < F2BI_DROPOUT_GROUP ? n - first : F2BI_DROPOUT_GROUP;
-        for (int64_t i = 0; i < m; i++) {
-            const real old = fresh ? 0 : LOAD(dx[first + i]);
-            STORE(dx[first + i], old + LOAD(dy[first + i]) * (real)factors[i]);
-        }
-    }
-}
+/** The mask of a row, f2bi_dropout_words(n) of it. */
+void KERNEL(f2bi_dropout_mask)(const f2b_dropout *d, int64_t row, int64_t n, uint16_t *stays);
+
+/** out = in by the mask; they may be the same. */
+void KERNEL(f2bi_dropout_row)(const f2b_dropout *d, const uint16_t *stays, int64_t n, const T *in, T *out);
+
+/** The gradient of that: dx (+)= dy by the mask; `fresh` writes. */
+void KERNEL(f2bi_dropout_row_backward)(const f2b_dropout *d, const uint16_t *stays, int64_t n, const T *dy, T *dx,
+                                       bool fresh);
 #endif
 
 #endif

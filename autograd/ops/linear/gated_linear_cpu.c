@@ -22,6 +22,7 @@ typedef struct row_maker {
     const linear_attr *attr;
     const T *a_packed;              /* A as the right side of a product */
     T *h;
+    uint16_t *stays;                /* [M, f2bi_dropout_words(I)] dropout's mask */
     char *space;                    /* per_thread bytes for each: sums [GROUP,R], dropped rows [GROUP,ld_of(I)] */
     int64_t per_thread;
 } row_maker;
@@ -42,12 +43,12 @@ static int64_t a_bytes(int64_t I, int64_t R)
     return lines(KERNEL(f2bi_gemm_packed_elements)(I, R) * (int64_t)sizeof(T));
 }
 
-/* For A, for the threads, and for h where it is not saved. */
+/* For A, for the threads, and for h and the mask where they are not saved. */
 int64_t KERNEL(f2bi_gated_linear_room)(const f2b_node *n)
 {
     const int64_t M = f2b_rows(n->in[LINEAR_X]), I = f2b_dim(n->in[LINEAR_X], -1), R = linear_rank_sum(n);
-    return R == 0 ? 0 : a_bytes(I, R) + f2b_threads() * thread_bytes(n->attr, I, R)
-                        + (n->recorded ? 0 : M * R * (int64_t)sizeof(T));
+    const int64_t saved = lines(M * R * (int64_t)sizeof(T)) + mask_bytes(n->attr, M, I);
+    return R == 0 ? 0 : a_bytes(I, R) + f2b_threads() * thread_bytes(n->attr, I, R) + (n->recorded ? 0 : saved);
 }
 
 /* h of rows [first, first + rows), rows <= GROUP, from x (rows ld apart). */
@@ -59,7 +60,9 @@ static void make_h(const row_maker *m, int64_t first, int64_t rows, const T *x, 
         T *xd = (T *)(space + sums_bytes(m->R));
         const int64_t ldd = ld_of(m->I);
         for (int64_t i = 0; i < rows; i++) {
-            f2bi_dropout_row(&m->attr->dropout, first + i, m->I, x + i * ld, xd + i * ldd);
+            uint16_t *stays = m->stays + (first + i) * f2bi_dropout_words(m->I);
+            KERNEL(f2bi_dropout_mask)(&m->attr->dropout, first + i, m->I, stays);
+            KERNEL(f2bi_dropout_row)(&m->attr->dropout, stays, m->I, x + i * ld, xd + i * ldd);
             if (m->I < ldd) STORE(xd[i * ldd + m->I], 0);
         }
         x = xd, ld = ldd;
@@ -83,20 +86,23 @@ static void make_rows(const void *user, int64_t first, int64_t rows, void *to, i
         make_h(m, first + i, rows - i < GROUP ? rows - i : GROUP, x + i * ld, ld);
 }
 
-/* Where there is a LoRA: packs A, and finds room for h and for the threads. */
+/* Where there is a LoRA: packs A, and finds room for h, the mask and the threads. */
 static f2b_status prepare(f2b_node *n, row_maker *m, int64_t M, char **scratch)
 {
     const f2b_tensor *a = n->in[linear_slot(0, LINEAR_A)];
     if (m->R == 0) return F2B_OK;
-    void *saved;
-    F2B_TRY(f2b_node_save(n, 0, (size_t)(M * m->R) * sizeof(T), &saved));
+    void *h, *mask = NULL;
+    F2B_TRY(f2b_node_save(n, 0, (size_t)(M * m->R) * sizeof(T), &h));
+    if (m->attr->has_dropout) F2B_TRY(f2b_node_save(n, 1, (size_t)mask_bytes(m->attr, M, m->I), &mask));
     *scratch = f2b_alloc_host((size_t)KERNEL(f2bi_gated_linear_room)(n), F2B_TAG_SCRATCH);
     if (*scratch == NULL) return F2B_ERR_MEMORY;
     const f2b_gemm_term t = { .b = a->data, .b_type = a->dtype, .b_row = 1, .b_col = m->I, .k = m->I };
     KERNEL(f2bi_gemm_pack)((T *)*scratch, &t, 0, m->R);
     m->a_packed = (const T *)*scratch, m->space = *scratch + a_bytes(m->I, m->R);
     m->per_thread = thread_bytes(m->attr, m->I, m->R);
-    m->h = saved != NULL ? saved : (T *)(m->space + f2b_threads() * m->per_thread);
+    char *unsaved = m->space + f2b_threads() * m->per_thread;
+    m->h = h != NULL ? h : (T *)unsaved;
+    m->stays = mask != NULL ? mask : (uint16_t *)(unsaved + lines(M * m->R * (int64_t)sizeof(T)));
     return F2B_OK;
 }
 
@@ -155,8 +161,8 @@ static f2b_status make_room(const f2b_node *n, int64_t M, int64_t I, int64_t R, 
 }
 
 /* dx, and in one pass over it the gradients of gate and up, and x where it is read. */
-static f2b_status input_gradients(const f2b_node *n, const f2bi_silu_slopes *s, const back_room *r, int64_t M, int64_t I,
-                                  int64_t R)
+static f2b_status input_gradients(const f2b_node *n, const f2bi_silu_slopes *s, const back_room *r, int64_t M,
+                                  int64_t I, int64_t R)
 {
     T *dx = r->dx != NULL ? r->dx : s->dg;
     if (dx != NULL) {

@@ -5,37 +5,51 @@
 
 f2b_kernel KERNEL(f2bi_linear_forward), KERNEL(f2bi_linear_backward);
 
+/* Draws the mask; xd = x by it. Where there is no dropout x itself, the rest unused. */
+static const T *drop(const linear_attr *attr, const T *x, uint16_t *stays, T *xd, int64_t M, int64_t I)
+{
+    if (!attr->has_dropout) return x;
+    const int64_t words = f2bi_dropout_words(I);
+#pragma omp parallel for schedule(static)
+    for (int64_t m = 0; m < M; m++) {
+        KERNEL(f2bi_dropout_mask)(&attr->dropout, m, I, stays + m * words);
+        KERNEL(f2bi_dropout_row)(&attr->dropout, stays + m * words, I, x + m * I, xd + m * I);
+    }
+    return xd;
+}
+
+/* h [M,R] = scale * dropout(x) A^T, where it is saved or else in *scratch, which is the caller's to free. */
+static f2b_status make_h(f2b_node *n, int64_t M, int64_t I, int64_t R, const T **h, char **scratch)
+{
+    const linear_attr *attr = n->attr;
+    const int64_t a_bytes = R * I * (int64_t)sizeof(real), h_bytes = M * R * (int64_t)sizeof(T);
+    const int64_t x_bytes = attr->has_dropout ? M * I * (int64_t)sizeof(T) : 0, stays_bytes = mask_bytes(attr, M, I);
+    void *saved, *stays = NULL;
+    F2B_TRY(f2b_node_save(n, 0, (size_t)h_bytes, &saved));
+    if (attr->has_dropout) F2B_TRY(f2b_node_save(n, 1, (size_t)stays_bytes, &stays));
+    *scratch = f2b_alloc_host((size_t)(a_bytes + x_bytes + (n->recorded ? 0 : h_bytes + stays_bytes)),
+                              F2B_TAG_SCRATCH);
+    if (*scratch == NULL) return F2B_ERR_MEMORY;
+    real *a = (real *)*scratch;
+    T *xd = (T *)(*scratch + a_bytes), *to = saved != NULL ? saved : (T *)((char *)xd + x_bytes);
+    if (stays == NULL) stays = (char *)xd + x_bytes + h_bytes;
+    stack_a(n, a);
+    const f2b_gemm_term term = { drop(attr, n->in[LINEAR_X]->data, stays, xd, M, I), F2B_KERNEL_DTYPE, I, 1,
+                                 a, F2B_REAL_DTYPE, 1, I, I, attr->scale };
+    *h = to;
+    return f2bi_gemm(n->dtype, M, R, &term, 1, f2b_gemm_rows(to, F2B_KERNEL_DTYPE, R, 0));
+}
+
 f2b_status KERNEL(f2bi_linear_forward)(f2b_node *n)
 {
     const linear_attr *attr = n->attr;
     const f2b_tensor *x = n->in[LINEAR_X];
     const int64_t M = f2b_rows(x), I = f2b_dim(x, -1), R = linear_rank_sum(n);
-    const T *x_data = x->data;
-    T *h = NULL;                        /* h [M,R] = scale * dropout(x) A^T */
+    const T *h = NULL;
     char *scratch = NULL;
-    if (R > 0) {
-        void *saved;
-        F2B_TRY(f2b_node_save(n, 0, (size_t)(M * R) * sizeof(T), &saved));
-        const int64_t a_bytes = R * I * (int64_t)sizeof(real);
-        const int64_t x_bytes = attr->has_dropout ? M * I * (int64_t)sizeof(T) : 0;
-        scratch = f2b_alloc_host((size_t)(a_bytes + x_bytes + M * R * (int64_t)sizeof(T)),
-                                 F2B_TAG_SCRATCH);
-        if (scratch == NULL) return F2B_ERR_MEMORY;
-        real *a = (real *)scratch;
-        T *xd = (T *)(scratch + a_bytes);
-        h = saved != NULL ? saved : (T *)(scratch + a_bytes + x_bytes);
-        stack_a(n, a);
-        const f2b_gemm_term term = { dropped(attr, x_data, xd, M, I), F2B_KERNEL_DTYPE, I, 1,
-                                     a, F2B_REAL_DTYPE, 1, I, I, attr->scale };
-        const f2b_status status = f2bi_gemm(n->dtype, M, R, &term, 1, f2b_gemm_rows(h, F2B_KERNEL_DTYPE, R, 0));
-        if (status != F2B_OK) {
-            f2b_free(scratch);
-            return status;
-        }
-    }
-    f2b_status status = F2B_OK;
+    f2b_status status = R > 0 ? make_h(n, M, I, R, &h, &scratch) : F2B_OK;
     for (int i = 0; i < attr->n && status == F2B_OK; i++) {
-        const f2b_gemm_term by_weight = weight_term(n, i, x_data, I);
+        const f2b_gemm_term by_weight = weight_term(n, i, x->data, I);
         status = project(n, i, &by_weight, h, M, R);
         if (h != NULL) h += linear_rank(n, i);
     }

@@ -23,13 +23,22 @@ static inline void stack_a(const f2b_node *n, real *a)
     }
 }
 
-/* xd = dropout(x), or x itself where there is no dropout (xd unused). */
-static inline const T *dropped(const linear_attr *attr, const T *x, T *xd, int64_t M, int64_t I)
+/* Bytes of the group's mask, a bit an element. */
+static inline int64_t mask_bytes(const linear_attr *attr, int64_t M, int64_t I)
 {
+    return attr->has_dropout ? M * f2bi_dropout_words(I) * (int64_t)sizeof(uint16_t) : 0;
+}
+
+/* xd = x by the mask of forward (saved[1]), or x itself where there is none (xd unused). */
+static inline const T *dropped(const f2b_node *n, const T *x, T *xd, int64_t M, int64_t I)
+{
+    const linear_attr *attr = n->attr;
     if (!attr->has_dropout) return x;
+    const uint16_t *stays = n->saved[1];
+    const int64_t words = f2bi_dropout_words(I);
 #pragma omp parallel for schedule(static)
     for (int64_t m = 0; m < M; m++)
-        f2bi_dropout_row(&attr->dropout, m, I, x + m * I, xd + m * I);
+        KERNEL(f2bi_dropout_row)(&attr->dropout, stays + m * words, I, x + m * I, xd + m * I);
     return xd;
 }
 
@@ -119,7 +128,7 @@ static inline f2b_status lora_a_gradients(f2b_node *n, const T *x, const T *dh, 
     bool wanted = false;
     for (int i = 0; i < attr->n; i++) wanted |= n->wants >> linear_slot(i, LINEAR_A) & 1;
     if (!wanted) return F2B_OK;
-    const T *xd = dropped(attr, x, space, M, I);
+    const T *xd = dropped(n, x, space, M, I);
     const f2b_gemm_term term = { dh, F2B_KERNEL_DTYPE, 1, R, xd, F2B_KERNEL_DTYPE, I, 1, M, 1.0 };
     F2B_TRY(f2bi_gemm(n->dtype, R, I, &term, 1, f2b_gemm_rows(da, F2B_REAL_DTYPE, I, 0)));
     for (int i = 0; i < attr->n; i++) {
@@ -158,10 +167,12 @@ static inline f2b_status multiply_back(const f2b_node *n, const wanted_rows *w, 
                       f2b_gemm_rows(w->dx, F2B_KERNEL_DTYPE, I, fresh ? 0 : 1)));
     if (R == 0 || !attr->has_dropout) return F2B_OK;
     F2B_TRY(f2bi_gemm(n->dtype, w->M, I, &lora, 1, f2b_gemm_rows(dxd, F2B_KERNEL_DTYPE, I, 0)));
+    const uint16_t *stays = n->saved[1];
+    const int64_t words = f2bi_dropout_words(I);
 #pragma omp parallel for schedule(static)
     for (int64_t m = 0; m < w->M; m++)
-        f2bi_dropout_row_backward(&attr->dropout, w->picked != NULL ? w->picked[m] : m, I, dxd + m * I,
-                                  w->dx + m * I, false);
+        KERNEL(f2bi_dropout_row_backward)(&attr->dropout, stays + (w->picked != NULL ? w->picked[m] : m) * words, I,
+                                          dxd + m * I, w->dx + m * I, false);
     return F2B_OK;
 }
 
