@@ -236,16 +236,27 @@ static f2b_profile_row *find_row(f2b_profile_row *rows, int n, const char *op, b
     return NULL;
 }
 
-/* down_proj with SwiGLU in it is one op of the host and two of a device, which writes and reads what is between: the
- * rows of `op` go to those of linear, its calls too where it is a product. How many rows are left. */
-static int to_linear(f2b_profile_row *rows, int n, const char *op, bool product)
+/* down_proj with SwiGLU in it, gated_linear, is one op of the host and two of a device. Of x = silu(gate) * up, which
+ * is between those, a device moves more: silu_mul moves 3 x forward, and again in backward, and 5 x backward; linear
+ * then 1 and 2 where the host's op moves 2 and 4 for gate and up. Both sides' rows become linear's, as the host's are;
+ * how many are left. */
+static int to_linear(f2b_profile_row *host, f2b_profile_row *device, int n)
 {
-    for (int backward = 0; backward < 2; backward++) {
-        f2b_profile_row *from = find_row(rows, n, op, backward), *to = find_row(rows, n, "linear", backward);
-        assert_true(from != NULL && to != NULL);
-        to->calls += product ? from->calls : 0;
-        to->flops += from->flops, to->bytes += from->bytes;
-        *from = rows[--n];
+    const double forward = find_row(device, n, "silu_mul", false)->bytes;
+    const double backward = find_row(device, n, "silu_mul", true)->bytes;
+    const double missing[2] = { forward / 3 - backward / 5, 2 * backward / 5 };
+    for (int side = 0; side < 2; side++) {
+        const f2b_profile_row *gated = find_row(host, n, "gated_linear", side);
+        const f2b_profile_row *silu = find_row(device, n, "silu_mul", side);
+        f2b_profile_row *to = find_row(host, n, "linear", side);
+        const int64_t again = side == 0 ? find_row(host, n, "gated_linear", true)->calls : 0;
+        assert_int_equal(silu->calls, gated->calls + again);
+        to->calls += gated->calls, to->flops += gated->flops, to->bytes += gated->bytes;
+        find_row(device, n, "linear", side)->bytes += missing[side];
+    }
+    for (int side = 0; side < 2; side++, n--) {
+        *find_row(host, n, "gated_linear", side) = host[n - 1];
+        *find_row(device, n, "silu_mul", side) = device[n - 1];
     }
     return n;
 }
@@ -255,7 +266,7 @@ static int to_linear(f2b_profile_row *rows, int n, const char *op, bool product)
 static bool counts_fit(const f2b_profile_row *device, const f2b_profile_row *host, int64_t attentions)
 {
     if (device->calls == host->calls && device->bytes == host->bytes) return true;
-    if (strcmp(host->name, "attention") == 0 || strcmp(host->name, "linear") == 0)
+    if (strcmp(host->name, "attention") == 0)
         return device->calls == host->calls && device->bytes > host->bytes && device->bytes < 2 * host->bytes;
     return strcmp(host->name, "rows_gather") == 0 && device->calls > host->calls &&
            device->calls <= host->calls + 2 * attentions && device->bytes > host->bytes;
@@ -275,9 +286,7 @@ static void the_profile_counts_what_the_hosts_does(void **state)
         int n = profile_of(&cases[k], F2B_HOST, host);
         assert_true(n > 10);
         assert_int_equal(profile_of(&cases[k], cuda, device), n);
-        assert_int_equal(find_row(host, n, "gated_linear", true)->calls, find_row(device, n, "silu_mul", true)->calls);
-        (void)to_linear(device, n, "silu_mul", false);
-        n = to_linear(host, n, "gated_linear", true);
+        n = to_linear(host, device, n);
         for (int i = 0; i < n; i++) {
             int j = 0;
             while (j < n && (strcmp(device[j].name, host[i].name) != 0 ||

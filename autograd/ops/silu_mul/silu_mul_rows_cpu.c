@@ -38,7 +38,7 @@ static inline slope slope_at(real g, real u, real d)
 }
 
 F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up, const T *restrict dy,
-                                 T *restrict dg, const bool fresh)
+                       T *restrict dg, const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
         const real d = slope_at(LOAD(gate[i]), LOAD(up[i]), LOAD(dy[i])).gate;
@@ -47,7 +47,7 @@ F2BI_ROW_LOOP gate_row(int64_t D, const T *restrict gate, const T *restrict up, 
 }
 
 F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T *restrict du,
-                               const bool fresh)
+                     const bool fresh)
 {
     for (int64_t i = 0; i < D; i++) {
         const real d = slope_at(LOAD(gate[i]), 0, LOAD(dy[i])).up;
@@ -57,7 +57,7 @@ F2BI_ROW_LOOP up_row(int64_t D, const T *restrict gate, const T *restrict dy, T 
 
 /* All at once where all are written: what a layer does. dy may be dg. */
 F2BI_ROW_LOOP all_rows(int64_t D, const T *gate, const T *up, const T *dy, T *dg, T *du, T *y,
-                                 const bool makes_y)
+                       const bool makes_y)
 {
     int64_t c = 0;
 #if defined(F2B_KERNEL_BF16)
@@ -65,10 +65,8 @@ F2BI_ROW_LOOP all_rows(int64_t D, const T *gate, const T *up, const T *dy, T *dg
     f2bi_pair *to_g = (f2bi_pair *)dg, *to_u = (f2bi_pair *)du, *to_y = (f2bi_pair *)y;
     ELEMENTWISE
     for (; c < D / 2; c++) {
-        const slope a = slope_at(f2bi_pair_first(g[c]), f2bi_pair_first(u[c]),
-                                                     f2bi_pair_first(d[c]));
-        const slope b = slope_at(f2bi_pair_second(g[c]), f2bi_pair_second(u[c]),
-                                                     f2bi_pair_second(d[c]));
+        const slope a = slope_at(f2bi_pair_first(g[c]), f2bi_pair_first(u[c]), f2bi_pair_first(d[c]));
+        const slope b = slope_at(f2bi_pair_second(g[c]), f2bi_pair_second(u[c]), f2bi_pair_second(d[c]));
         to_g[c] = f2bi_pair_of(a.gate, b.gate);
         to_u[c] = f2bi_pair_of(a.up, b.up);
         if (makes_y) to_y[c] = f2bi_pair_of(a.y, b.y);
