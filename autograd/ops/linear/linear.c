@@ -73,9 +73,9 @@ static f2b_status check(const f2b_tensor *x, const f2b_projection *p, int i)
     return F2B_OK;
 }
 
-/* Checks the projections of x and puts their tensors into a node's slots. *reads_x: backward multiplies x. */
+/* Checks the projections of x and puts their tensors into a node's slots. */
 static f2b_status fill(f2b_tensor *x, const f2b_projection *p, int n, const f2b_dropout *dropout, f2b_tensor **in,
-                       linear_attr *attr, bool *reads_x)
+                       linear_attr *attr)
 {
     for (int i = 0; i < n; i++) {
         F2B_TRY(check(x, &p[i], i));
@@ -84,7 +84,6 @@ static f2b_status fill(f2b_tensor *x, const f2b_projection *p, int n, const f2b_
         in[linear_slot(i, LINEAR_A)] = p[i].lora_a;
         in[linear_slot(i, LINEAR_B)] = p[i].lora_b;
         in[linear_slot(i, LINEAR_RESIDUAL)] = p[i].residual;
-        *reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
         attr->has_dropout |= p[i].lora_a != NULL && dropout != NULL && dropout->p > 0;
     }
     if (attr->has_dropout) attr->dropout = *dropout;
@@ -112,8 +111,10 @@ f2b_status f2b_linear_group(f2b_tape *tape, f2b_tensor *x, const f2b_projection 
     F2B_CHECK(n >= 1 && n <= F2B_MAX_PROJECTIONS && x->ndim >= 1);
     linear_attr attr = { .n = n, .scale = scale };
     f2b_tensor *in[1 + F2B_MAX_PROJECTIONS * LINEAR_STEP] = { x };
+    F2B_TRY(fill(x, p, n, dropout, in, &attr));
     bool reads_x = false;
-    F2B_TRY(fill(x, p, n, dropout, in, &attr, &reads_x));
+    for (int i = 0; i < n; i++)
+        reads_x |= p[i].weight->requires_grad || (p[i].lora_a && p[i].lora_a->requires_grad);
     return run(f2b_node_new(tape, reads_x ? &op_linear : &op_linear_frozen, x->dtype, in, 1 + n * LINEAR_STEP,
                             &attr, sizeof attr), x, p, n, out);
 }
@@ -133,8 +134,7 @@ f2b_tensor *f2b_gated_linear(f2b_tape *tape, f2b_tensor *gate, f2b_tensor *up, c
     }
     linear_attr attr = { .n = 1, .scale = scale };
     f2b_tensor *in[LINEAR_UP + 1] = { [LINEAR_X] = gate, [LINEAR_UP] = up };
-    bool reads_x = false;       /* backward makes x itself */
-    if (fill(gate, p, 1, dropout, in, &attr, &reads_x) != F2B_OK) return NULL;
+    if (fill(gate, p, 1, dropout, in, &attr) != F2B_OK) return NULL;
     f2b_node *node = f2b_node_new(tape, &op_gated, gate->dtype, in, LINEAR_UP + 1, &attr, sizeof attr);
     return run(node, gate, p, 1, &y) == F2B_OK ? y : NULL;
 }
