@@ -16,8 +16,8 @@
 
 enum { F2B_TILE_ROWS = 16, F2B_TILE_WORDS = 16 };
 
-/** Makes amx_bf16 available (products.h). Does nothing where the processor has it. To be called in each
- * test: cmocka puts its own handler there before one. */
+/** Makes amx_bf16 available where avx512_bf16 is (products.h). Does nothing where the processor has it. To be
+ * called in each test: cmocka puts its own handler there before one. */
 void f2b_amx_trap(void);
 
 /** Whether it is trapped, not done by the processor. */

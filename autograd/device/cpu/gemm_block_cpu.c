@@ -5,13 +5,6 @@
 #include "autograd/device/cpu/gemm_internal.h"
 #include "autograd/device/cpu/products.h"
 
-/* Forces an address into a register of its own, so that 14 row streams need five registers. */
-#if defined(__x86_64__)
-#define IN_REGISTER(p) __asm__ volatile("" : "+r"(p))
-#else
-#define IN_REGISTER(p) (void)(p)
-#endif
-
 enum { AHEAD = 48 };                /* steps for which memory is asked early where B is not packed */
 
 typedef real vec __attribute__((vector_size(F2BI_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
@@ -92,52 +85,9 @@ typedef void micro_fn(const f2bi_run *runs, int n_runs, int64_t first, int64_t p
 #define NO_TARGET
 #define INLINE_MICRO static inline __attribute__((always_inline)) void
 
-#if defined(F2B_KERNEL_BF16)
-
-typedef uint32_t words __attribute__((vector_size(64), aligned(2), may_alias));
-typedef uint32_t word __attribute__((aligned(2), may_alias));
-
-/* Widened: the two of a pair one after the other, the odd one first. */
-INLINE_MICRO widened(const int mr, const int nv, const f2bi_run *runs, int n_runs, int64_t first,
-                     int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
-{
-    MICRO_BODY(MR, true,
-        const words w0 = *(const words *)b;
-        const words w1 = nv == 2 ? *(const words *)(b + NR) : w0;
-        const vec b0 = (vec)(w0 << 16);
-        const vec b1 = (vec)(w1 << 16);
-        const vec d0 = (vec)(w0 & 0xFFFF0000u);
-        const vec d1 = (vec)(w1 & 0xFFFF0000u);
-    ,
-        const words pair = *(const word *)at - (words){ 0 };
-        const vec x = (vec)(pair << 16);
-        const vec y = (vec)(pair & 0xFFFF0000u);
-        c[i][0] += y * d0;
-        c[i][0] += x * b0;
-        if (nv == 2) c[i][1] += y * d1;
-        if (nv == 2) c[i][1] += x * b1;
-    )
-}
-
-#if defined(__AVX512F__)
-enum { MR_WIDENED = 12 };
-MICROS(widened, NO_TARGET, 1) MICROS(widened, NO_TARGET, 2) MICROS(widened, NO_TARGET, 3)
-MICROS(widened, NO_TARGET, 4) MICROS(widened, NO_TARGET, 5) MICROS(widened, NO_TARGET, 6)
-MICROS(widened, NO_TARGET, 7) MICROS(widened, NO_TARGET, 8) MICROS(widened, NO_TARGET, 9)
-MICROS(widened, NO_TARGET, 10) MICROS(widened, NO_TARGET, 11) MICROS(widened, NO_TARGET, 12)
-static micro_fn *const widened_micros[][2] = {
-    NAMES(widened, 1), NAMES(widened, 2), NAMES(widened, 3), NAMES(widened, 4),
-    NAMES(widened, 5), NAMES(widened, 6), NAMES(widened, 7), NAMES(widened, 8),
-    NAMES(widened, 9), NAMES(widened, 10), NAMES(widened, 11), NAMES(widened, 12),
-};
-#else
-enum { MR_WIDENED = 2 };            /* vectors of 64 bytes are several registers each */
-MICROS(widened, NO_TARGET, 1) MICROS(widened, NO_TARGET, 2)
-static micro_fn *const widened_micros[][2] = { NAMES(widened, 1), NAMES(widened, 2) };
-#endif
-
-#if defined(__x86_64__)
+#if defined(F2B_KERNEL_BF16) && defined(__x86_64__)
 #include <immintrin.h>
+typedef uint32_t word __attribute__((aligned(2), may_alias));
 static const uint16_t zip_low[32] = { 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47 };
 static const uint16_t zip_high[32] = { 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
@@ -200,23 +150,10 @@ static micro_fn *const dot_micros[][2] = {
     NAMES(dot, 7), NAMES(dot, 8), NAMES(dot, 9), NAMES(dot, 10), NAMES(dot, 11), NAMES(dot, 12),
     NAMES(dot, 13), NAMES(dot, 14),
 };
-#endif
 
-/* The kernels of the family in use, and how many rows they take at most. */
-static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
-{
-#if defined(__x86_64__)
-    if (f2b_cpu_products() == F2B_PRODUCTS_AVX512_BF16) {
-        *most = MR;
-        return far ? far_micros : dot_micros;
-    }
-#endif
-    F2B_CHECK(!far);
-    *most = MR_WIDENED;
-    return widened_micros;
-}
+static micro_fn *const (*micros_in_use(bool far))[2] { return far ? far_micros : dot_micros; }
 
-#else
+#elif !defined(F2B_KERNEL_BF16)
 
 INLINE_MICRO multiply_add(const bool far, const int mr, const int nv, const f2bi_run *runs, int n_runs,
                           int64_t first, int64_t panel, real *out, int64_t ldo, real beta, intptr_t from, int ask)
@@ -260,11 +197,7 @@ ALL_MICROS(FUSED) ALL_MICROS(FAR)
 static micro_fn *const fused_micros[][2] = { ALL_NAMES(FUSED) };
 static micro_fn *const far_micros[][2] = { ALL_NAMES(FAR) };
 
-static micro_fn *const (*micros_in_use(bool far, int64_t *most))[2]
-{
-    *most = MR;
-    return far ? far_micros : fused_micros;
-}
+static micro_fn *const (*micros_in_use(bool far))[2] { return far ? far_micros : fused_micros; }
 #endif
 
 #define ELEMENTWISE _Pragma("GCC ivdep")
@@ -275,9 +208,10 @@ static inline f2b_bf16 rounded_sum(real beta, f2b_bf16 old, real value)
 }
 
 /* Contiguous rows are loops that vectorise, one for each case: an element of C needs none that was written
- * before it, which the compiler is told, because `from` may be C. */
-static inline __attribute__((always_inline)) void write_rounded(const f2bi_block_out *o, int64_t row,
-                                                                const real *restrict s, int64_t n)
+ * before it, which the compiler is told, because `from` may be C. Not inlined: in a loop over rows the cases would
+ * share the registers of all their addresses. */
+static __attribute__((noinline)) void write_rounded(const f2bi_block_out *o, int64_t row,
+                                                    const real *restrict s, int64_t n)
 {
     f2b_bf16 *c = (f2b_bf16 *)o->c + row * o->row;
     const f2b_bf16 *from = (const f2b_bf16 *)o->from + row * o->row;
@@ -316,11 +250,11 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
                              int64_t n)
 {
     for (int64_t i = 0; i < m; i++)
-        if (o->rounded && n == NR) write_rounded(o, i, values + i * ld, NR);
-        else if (o->rounded) write_rounded(o, i, values + i * ld, n);
+        if (o->rounded) write_rounded(o, i, values + i * ld, n);
         else write_real(o, i, values + i * ld, n);
 }
 
+#if !defined(F2B_KERNEL_BF16) || defined(__x86_64__)
 /* Sums of a group of rows that C does not hold as they are: written from `values`, rows NR apart. */
 static inline void write_group(f2bi_block_out o, int64_t i, int64_t j, real *values, int64_t rows, int64_t n)
 {
@@ -334,34 +268,13 @@ static inline void write_group(f2bi_block_out o, int64_t i, int64_t j, real *val
     KERNEL(f2bi_gemm_write)(&o, values, NR, rows, n);
 }
 
-/* Asks for what a group of rows writes, and reads to add to it, while it is being multiplied. */
-static inline void ask_for(const f2bi_block_out *o, int64_t i, int64_t j, int64_t rows, int64_t n)
-{
-    const int64_t size = o->rounded ? (int64_t)sizeof(f2b_bf16) : (int64_t)sizeof(real);
-    const f2bi_block_out at = f2bi_block_at(*o, i, j);
-    const bool reads = o->beta != 0 && o->from != o->c;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t b = 0; b < n * size; b += 64) {
-            __builtin_prefetch((const char *)at.c + r * o->row * size + b, 1, 2);
-            if (reads) __builtin_prefetch((const char *)at.from + r * o->row * size + b, 0, 2);
-        }
-}
-
 /* Rows are spread evenly over groups of as many as the kernels take: the first g groups have m * g / groups
  * of them (without dividing each time, which short products would notice). */
-void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
-                                 f2bi_block_out o)
+static void block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs, f2bi_block_out o)
 {
-#if defined(F2B_KERNEL_BF16)
-    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) {
-        f2bi_gemm_amx_block(m, n, runs, n_runs, &o);
-        return;
-    }
-#endif
     real acc[MR * NR] __attribute__((aligned(64)));
-    int64_t most;
-    micro_fn *const (*micros)[2] = micros_in_use(n_runs > 0 && runs[0].far, &most);
-    const int64_t groups = (m + most - 1) / most, fewest = groups > 0 ? m / groups : 0;
+    micro_fn *const (*micros)[2] = micros_in_use(n_runs > 0 && runs[0].far);
+    const int64_t groups = (m + MR - 1) / MR, fewest = groups > 0 ? m / groups : 0;
     const int64_t rest = m - fewest * groups;
     const intptr_t from = (intptr_t)o.from - (intptr_t)o.c;
     /* Rows 4 KiB apart would be asked into the set of the first cache that holds those in use. */
@@ -373,7 +286,7 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             rows = fewest, owed += rest;
             if (owed >= groups) rows++, owed -= groups;
             micro_fn *micro = micros[rows - 1][nj > VL];
-            if (o.early) ask_for(&o, i, j, rows, nj);
+            if (o.early) f2bi_gemm_ask_for(&o, i, j, rows, nj);
             int ask = may_ask && j == 0 && i + rows < m ? NEXT_ROWS : NOTHING;
             if (j > 0 && i < 2 * fewest) ask = i == 0 ? NEXT_PANEL : NEXT_PANEL_REST;
             if (in_place) {
@@ -384,6 +297,25 @@ void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int
             write_group(o, i, j, acc, rows, nj);
         }
     }
+}
+
+#else
+static void block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs, f2bi_block_out o)
+{
+    f2bi_gemm_widened_block(m, n, runs, n_runs, &o);
+}
+#endif
+
+void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
+                                 f2bi_block_out o)
+{
+#if defined(F2B_KERNEL_BF16)
+    const f2b_products family = f2b_cpu_products();
+    if (family == F2B_PRODUCTS_AMX_BF16) f2bi_gemm_amx_block(m, n, runs, n_runs, &o);
+    else if (family == F2B_PRODUCTS_F32) f2bi_gemm_widened_block(m, n, runs, n_runs, &o);
+    else
+#endif
+        block(m, n, runs, n_runs, o);
 }
 
 void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const elem *a,

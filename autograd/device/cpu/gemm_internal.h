@@ -48,7 +48,14 @@ void KERNEL(f2bi_gemm_pack_panels)(elem *dst, int64_t panel, const f2b_gemm_term
 void KERNEL(f2bi_gemm_pack_a)(elem *dst, int64_t ld, const f2b_gemm_term *t, int64_t m0, int64_t m,
                               int64_t l0, int64_t k);
 
-/* ---- One block of C (gemm_block_cpu.c) ---- */
+/* ---- One block of C (gemm_block_cpu.c, gemm_widened_cpu.c, gemm_amx.c) ---- */
+
+/* Forces an address into a register of its own, so that 14 row streams need five registers. */
+#if defined(__x86_64__)
+#define IN_REGISTER(p) __asm__ volatile("" : "+r"(p))
+#else
+#define IN_REGISTER(p) (void)(p)
+#endif
 
 /* A stretch along k: rows of A by panels of B. ldb is the distance from step to step, b_panel that
  * between panels, in elements. An unfinished step of A holds zeros. */
@@ -78,6 +85,19 @@ static inline f2bi_block_out f2bi_block_at(f2bi_block_out o, int64_t i, int64_t 
     return o;
 }
 
+/* Asks for what rows [i, i + rows) and columns [j, j + n) of a block are written to, and added to, before they are. */
+static inline void f2bi_gemm_ask_for(const f2bi_block_out *o, int64_t i, int64_t j, int64_t rows, int64_t n)
+{
+    const int64_t size = o->rounded ? (int64_t)sizeof(f2b_bf16) : (int64_t)sizeof(real);
+    const f2bi_block_out at = f2bi_block_at(*o, i, j);
+    const bool reads = o->beta != 0 && o->from != o->c;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t b = 0; b < n * size; b += 64) {
+            __builtin_prefetch((const char *)at.c + r * o->row * size + b, 1, 2);
+            if (reads) __builtin_prefetch((const char *)at.from + r * o->row * size + b, 0, 2);
+        }
+}
+
 /* C block [m,n] = beta * from + bias + the sum of the runs, which are one chain in registers: after a run
  * the sum so far is multiplied by its alpha over the next one's. */
 void KERNEL(f2bi_gemm_block_out)(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
@@ -92,6 +112,10 @@ void KERNEL(f2bi_gemm_write)(const f2bi_block_out *o, const real *values, int64_
 void f2bi_gemm_amx_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
                          const f2bi_block_out *o);
 void f2bi_gemm_amx_release(void);
+
+/* block_out by f32 multiply-adds, on processors without products of bf16. */
+void f2bi_gemm_widened_block(int64_t m, int64_t n, const f2bi_run *runs, int n_runs,
+                             const f2bi_block_out *o);
 
 /* C [rows, n] = beta * from + bias + alpha * sums [rows, NR], rounded by AVX512_BF16; rows of C are
  * contiguous, n <= NR, sums begin on a cache line. */

@@ -52,7 +52,8 @@ static bool has(f2b_products family)
 
 bool f2b_products_available(f2b_products family)
 {
-    return has(family) || (family == F2B_PRODUCTS_AMX_BF16 && amx_is_emulated);
+    const bool emulated = amx_is_emulated && has(F2B_PRODUCTS_AVX512_BF16);
+    return has(family) || (family == F2B_PRODUCTS_AMX_BF16 && emulated);
 }
 
 void f2b_products_emulate_amx(void) { amx_is_emulated = true; }

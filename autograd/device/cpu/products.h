@@ -31,8 +31,8 @@ bool f2b_products_available(f2b_products family);
  */
 f2b_status f2b_products_choose(const char *name);
 
-/** From now on amx_bf16 counts as available, though never as the best: a test carries the instructions
- * out that the processor lacks (tests/support/amx_trap.h). */
+/** From now on amx_bf16 counts as available where avx512_bf16 is, which its kernels use beside, though never as the
+ * best: a test carries the instructions out that the processor lacks (tests/support/amx_trap.h). */
 void f2b_products_emulate_amx(void);
 
 #endif
