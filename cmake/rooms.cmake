@@ -24,6 +24,9 @@ file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/autograd/*_cpu.c
 # gcc prefers half a vector on Sapphire Rapids; loops that are not bound by memory are faster with all of it.
 include(CheckCCompilerFlag)
 check_c_compiler_flag(-mprefer-vector-width=512 F2B_HAVE_VECTOR_WIDTH)
+# For AMD's Zen 2 and 3 gcc leaves some chains of multiply-adds unfused, one row's but not several rows'. A sum's bits
+# must not depend on that (autograd/device/cpu/gemm.h).
+check_c_compiler_flag(--param=avoid-fma-max-bits=0 F2B_HAVE_FMA_CHAINS)
 foreach(type F32 F64 BF16)
   if(kernels)
     add_library(f2b_kernels_${type} OBJECT ${kernels})
@@ -31,7 +34,8 @@ foreach(type F32 F64 BF16)
     # -std=c11 turns fused multiply-adds off; the other two let loops with selects and calls vectorise.
     target_compile_options(f2b_kernels_${type} PRIVATE -ffp-contract=fast -fno-math-errno
                            -fno-trapping-math
-                           $<$<BOOL:${F2B_HAVE_VECTOR_WIDTH}>:-mprefer-vector-width=512>)
+                           $<$<BOOL:${F2B_HAVE_VECTOR_WIDTH}>:-mprefer-vector-width=512>
+                           $<$<BOOL:${F2B_HAVE_FMA_CHAINS}>:--param=avoid-fma-max-bits=0>)
     target_link_libraries(f2b_kernels_${type} PRIVATE f2b_flags f2b_openmp)
     target_sources(f2b_autograd PRIVATE $<TARGET_OBJECTS:f2b_kernels_${type}>)
   endif()

@@ -4,7 +4,7 @@
 #include <float.h>
 #include <math.h>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -257,6 +257,22 @@ static void decode_block(const uint8_t *codes, int64_t first, int64_t n, float s
         const __m512i low = _mm512_slli_epi64(_mm512_and_si512(bytes, _mm512_set1_epi64(15)), 32);
         const __m512 values = _mm512_permutexvar_ps(_mm512_or_si512(high, low), book);
         _mm512_storeu_ps(out + i, _mm512_mul_ps(values, factor));
+    }
+#elif defined(__AVX2__)
+    const __m256 below = _mm256_loadu_ps(f2b_nf4_book), above = _mm256_loadu_ps(f2b_nf4_book + 8);
+    const __m256 factor = _mm256_set1_ps(scale);
+    const __m256i shift = _mm256_set1_epi64x(4);        /* as above */
+    for (; i + 8 <= n; i += 8) {
+        int32_t four;
+        memcpy(&four, pairs + (i - start) / 2, sizeof four);
+        const __m256i bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+        const __m256i high = _mm256_srlv_epi64(bytes, shift);
+        const __m256i low = _mm256_slli_epi64(_mm256_and_si256(bytes, _mm256_set1_epi64x(15)), 32);
+        const __m256i code = _mm256_or_si256(high, low);
+        const __m256 values = _mm256_blendv_ps(             /* by the code's highest bit; its other three are a place */
+            _mm256_permutevar8x32_ps(below, code), _mm256_permutevar8x32_ps(above, code),
+            _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(values, factor));
     }
 #endif
     for (; i < n; i++) {

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -85,8 +85,8 @@ static inline uint8_t clip8(int32_t sum)
 }
 
 /*
- * out[i] = what `count` rows weigh together at at+i, for RUN bytes. The sums stay in three vector
- * registers over all taps.
+ * out[i] = what `count` rows weigh together at at+i, for RUN bytes. The sums stay in vector registers
+ * over all taps.
  */
 #ifdef __AVX512F__
 static inline __m512i add(__m512i sum, const uint8_t *in, __m512i k)
@@ -116,6 +116,37 @@ static inline void blend(const uint8_t *const *rows, int64_t at, const int32_t *
     store(out, a);
     store(out + 16, b);
     store(out + 32, c);
+}
+#elif defined(__AVX2__)
+static inline __m256i add(__m256i sum, const uint8_t *in, __m256i k)
+{
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)in));
+    return _mm256_add_epi32(sum, _mm256_mullo_epi32(wide, k));
+}
+
+/* Sixteen, which packing clips. */
+static inline void store(uint8_t *out, __m256i a, __m256i b)
+{
+    a = _mm256_srai_epi32(a, PRECISION_BITS), b = _mm256_srai_epi32(b, PRECISION_BITS);
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    _mm_storeu_si128((__m128i *)out, _mm_packus_epi16(_mm256_castsi256_si128(words),
+                                                      _mm256_extracti128_si256(words, 1)));
+}
+
+static inline void blend(const uint8_t *const *rows, int64_t at, const int32_t *weight,
+                         int64_t count, uint8_t *out)
+{
+    __m256i a = _mm256_set1_epi32(1 << (PRECISION_BITS - 1)), b = a, c = a, d = a, e = a, f = a;
+    for (int64_t t = 0; t < count; t++) {
+        const uint8_t *in = rows[t] + at;
+        const __m256i k = _mm256_set1_epi32(weight[t]);
+        a = add(a, in, k), b = add(b, in + 8, k);
+        c = add(c, in + 16, k), d = add(d, in + 24, k);
+        e = add(e, in + 32, k), f = add(f, in + 40, k);
+    }
+    store(out, a, b);
+    store(out + 16, c, d);
+    store(out + 32, e, f);
 }
 #else
 static void blend(const uint8_t *const *rows, int64_t at, const int32_t *restrict weight,

@@ -156,14 +156,15 @@ static void *draw_rough(f2b_dtype type, int64_t n, uint64_t stream)
     return out;
 }
 
-/* Rows 0..M-1 at once, each alone, and as part of more rows, with 1, 2 and 3 threads; B's lines are its columns
- * or, `lying`, its rows, which few rows of A read where they are. */
+/* Rows 0..M-1 at once, alone, a few of them together (as many as any kernel takes), and as part of more rows, with 1, 2
+ * and 3 threads; B's lines are its columns or, `lying`, its rows, which few rows of A read where they are. */
+enum { MOST_ROWS = 16 };
 static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int64_t K, bool lying)
 {
     const int64_t b_row = lying ? N : 1, b_col = lying ? 1 : K;
     const size_t size = f2b_dtype_size(type), c_size = f2b_dtype_size(c_type), part = c_size * (size_t)(M * N);
     char *a = draw_rough(type, 3 * M * K, 1), *b = draw_rough(type, K * N, 2);
-    char *c = calloc(3, part), *one = calloc((size_t)N, c_size);
+    char *c = calloc(3, part), *few = calloc((size_t)(MOST_ROWS * N), c_size);
     memcpy(a + size * (size_t)(M * K), a, size * (size_t)(M * K));
     memcpy(a + size * (size_t)(2 * M * K), a, size * (size_t)(M * K));
     for (int threads = 1; threads <= 3; threads++) {
@@ -174,12 +175,16 @@ static void own_rows(f2b_dtype type, f2b_dtype c_type, int64_t M, int64_t N, int
         assert_memory_equal(c, c + 2 * part, part);
         for (int64_t m = 0; m < M; m += 26) {
             const f2b_gemm_term alone = { a + size * (size_t)(m * K), type, K, 1, b, type, b_row, b_col, K, 1.0 };
-            assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1, f2b_gemm_rows(one, c_type, N, 0)), F2B_OK);
-            assert_memory_equal(one, c + c_size * (size_t)(m * N), c_size * (size_t)N);
+            assert_int_equal(f2bi_gemm(type, 1, N, &alone, 1, f2b_gemm_rows(few, c_type, N, 0)), F2B_OK);
+            assert_memory_equal(few, c + c_size * (size_t)(m * N), c_size * (size_t)N);
+        }
+        for (int64_t m = 2; m <= MOST_ROWS && m <= M; m++) {
+            assert_int_equal(f2bi_gemm(type, m, N, &all, 1, f2b_gemm_rows(few, c_type, N, 0)), F2B_OK);
+            assert_memory_equal(few, c, c_size * (size_t)(m * N));
         }
     }
     omp_set_num_threads(2);
-    free(a), free(b), free(c), free(one);
+    free(a), free(b), free(c), free(few);
 }
 
 /* The second: a B larger than a cache, in two passes, which few rows share panel by panel. The others: rows
@@ -191,6 +196,8 @@ static void own_rows_bf16(void)
     own_rows(F2B_BF16, F2B_BF16, 53, 77, 2048, false);
     own_rows(F2B_BF16, F2B_F32, 27, 700, 2048, false);
     own_rows(F2B_BF16, F2B_F32, 53, 96, 1601, true);
+    own_rows(F2B_BF16, F2B_F32, 31, 70, 35, false);     /* a last panel of which a vector is enough */
+    own_rows(F2B_BF16, F2B_BF16, 17, 4, 35, true);
 }
 
 static void a_row_is_its_own(void **state)
@@ -198,6 +205,9 @@ static void a_row_is_its_own(void **state)
     (void)state;
     own_rows(F2B_F32, F2B_F32, 131, 77, 601, false);
     own_rows(F2B_F32, F2B_BF16, 53, 500, 1100, false);
+    own_rows(F2B_F32, F2B_F32, 31, 70, 35, false);
+    own_rows(F2B_F64, F2B_F64, 31, 67, 35, false);
+    own_rows(F2B_F32, F2B_F32, 17, 4, 35, true);
     own_rows(F2B_F32, F2B_F32, 53, 77, 1024, false);
     own_rows(F2B_F32, F2B_F32, 27, 700, 1024, false);
     own_rows(F2B_F32, F2B_BF16, 53, 80, 1601, true);
