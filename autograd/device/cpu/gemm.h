@@ -109,6 +109,7 @@ static inline f2b_status f2bi_gemm(f2b_dtype dtype, int64_t M, int64_t N,
  *        packed_k >= k rows; c is in the type of arithmetic. In bf16 a row of `a` holds an even
  *        number of elements: where k is odd, a[m*lda+k] is 0. Packed rows end in zeros up to a multiple
  *        of 32 in bf16: k may go so far, over zeros of `a`.
+ * group  rows whose sums are held in registers or tiles at once: 14, 12 or 6; 32 in tiles.
  * done   after a thread's last block: hands back what the processor holds for it (AMX tiles).
  * turn   dst[c*ld + r] = src[r*src_ld + c] for r < rows, c < cols; in bf16 dst[c*ld + rows] = 0 where
  *        rows is odd.
@@ -128,6 +129,9 @@ void f2bi_gemm_block_f64(int64_t M, int64_t N, int64_t k, double alpha, const do
 void f2bi_gemm_block_bf16(int64_t M, int64_t N, int64_t k, float alpha, const f2b_bf16 *a,
                           int64_t lda, const f2b_bf16 *packed, int64_t packed_k, float beta, float *c,
                           int64_t ldc);
+int64_t f2bi_gemm_group_f32(void);
+int64_t f2bi_gemm_group_f64(void);
+int64_t f2bi_gemm_group_bf16(void);
 void f2bi_gemm_done_f32(void);
 void f2bi_gemm_done_f64(void);
 void f2bi_gemm_done_bf16(void);

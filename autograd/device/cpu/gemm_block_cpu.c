@@ -328,6 +328,15 @@ void KERNEL(f2bi_gemm_block)(int64_t M, int64_t N, int64_t k, real alpha, const 
                                                                  .beta = beta });
 }
 
+int64_t KERNEL(f2bi_gemm_group)(void)
+{
+#if defined(F2B_KERNEL_BF16)
+    if (f2b_cpu_products() == F2B_PRODUCTS_AMX_BF16) return 32;
+    if (f2b_cpu_products() == F2B_PRODUCTS_F32) return MR_WIDENED;
+#endif
+    return MR;
+}
+
 void KERNEL(f2bi_gemm_done)(void)
 {
 #if defined(F2B_KERNEL_BF16)

@@ -23,6 +23,15 @@ enum { MR = 14 };                   /* 28 accumulators + 2 of B + 2 spare of 32 
 #else
 enum { MR = 6 };                    /* 12 + 2 + 2 of 16 */
 #endif
+#if defined(F2B_KERNEL_BF16)
+enum {
+#if defined(__AVX512F__)
+    WIDENED_BYTES = 64, MR_WIDENED = 12,    /* of a vector that pairs are widened to; 24 accumulators + 2 + 1 + a mask */
+#else
+    WIDENED_BYTES = 32, MR_WIDENED = 6,
+#endif
+};
+#endif
 enum {
 #if defined(F2B_KERNEL_BF16)
     STEP = 2, UNIT = 32,            /* a tile's row is 32 elements (gemm_amx.c) */

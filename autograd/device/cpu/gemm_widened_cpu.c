@@ -8,22 +8,17 @@
 #include "autograd/device/cpu/gemm_internal.h"
 
 #if defined(F2B_KERNEL_BF16)
-#if defined(__AVX512F__)
-enum { WIDTH = 64, ROWS = 14 };     /* bytes of a vector; rows of a group: 28 sums, 2 of B and 1 of A in 32 registers */
-#else
-enum { WIDTH = 32, ROWS = 6 };      /* 12, 2 and 1 in 16 */
-#endif
 enum {
-    LANES = WIDTH / sizeof(float),
+    LANES = WIDENED_BYTES / sizeof(float),
     COLUMNS = 2 * LANES,            /* of a group: a panel or half of one */
     ROOM = 32 << 10,                /* floats of A at a time */
     SPREAD = 16,                    /* beside k from row to row of them: rows begin in sets of the cache of their own */
-    MOST_K = (ROOM / ROWS - SPREAD) / STEP * STEP,
+    MOST_K = (ROOM / MR_WIDENED - SPREAD) / STEP * STEP,
 };
 
-typedef float wide __attribute__((vector_size(WIDTH), aligned(4), may_alias));
-typedef uint32_t pairs __attribute__((vector_size(WIDTH), aligned(2), may_alias));
-typedef uint16_t halves __attribute__((vector_size(WIDTH / 2), aligned(2), may_alias));
+typedef float wide __attribute__((vector_size(WIDENED_BYTES), aligned(4), may_alias));
+typedef uint32_t pairs __attribute__((vector_size(WIDENED_BYTES), aligned(2), may_alias));
+typedef uint16_t halves __attribute__((vector_size(WIDENED_BYTES / 2), aligned(2), may_alias));
 
 /* Runs or parts of them, their rows of A side by side: run r begins at[r] behind a row's begin. */
 typedef struct stretch {
@@ -45,10 +40,10 @@ static inline const elem *column(const f2bi_run *r, int64_t j) { return r->b + j
 #define MULTIPLY(half, WIDENED)                                                                   \
     do {                                                                                          \
         const wide b0 = (wide)(WIDENED(w[0])), b1 = nv == 2 ? (wide)(WIDENED(w[1])) : b0;         \
-        _Pragma("GCC unroll 5")                                                                   \
-        for (int g = 0; g < 5; g++)                                                               \
+        _Pragma("GCC unroll 4")                                                                   \
+        for (int g = 0; g < 4; g++)                                                               \
             if (3 * g < mr) IN_REGISTER(p[g]);                                                    \
-        _Pragma("GCC unroll 14")                                                                  \
+        _Pragma("GCC unroll 12")                                                                  \
         for (int i = 0; i < mr; i++) {                                                            \
             const wide x = p[i / 3][i % 3 * lda + half] - zero;                                   \
             c[i][0] += x * b0;                                                                    \
@@ -62,38 +57,38 @@ static inline __attribute__((always_inline)) void micro(const int mr, const int 
                                                         int64_t j, int64_t next, float *out, int64_t ldo, float beta,
                                                         intptr_t from)
 {
-    wide c[ROWS][2];
+    wide c[MR_WIDENED][2];
     const wide zero = { 0 };
     const int64_t lda = s->lda;
     float alpha = 1;
-#pragma GCC unroll 14
+#pragma GCC unroll 12
     for (int i = 0; i < mr; i++) c[i][0] = c[i][1] = zero;
     for (int r = 0; r < s->n_runs; r++) {
         const f2bi_run *run = &s->runs[r];
         if (r > 0 && run->alpha != alpha) {
             const float factor = alpha / run->alpha;
-#pragma GCC unroll 14
+#pragma GCC unroll 12
             for (int i = 0; i < mr; i++) c[i][0] *= factor, c[i][1] *= factor;
         }
         alpha = run->alpha;
         const elem *b = column(run, j);
         const int64_t ahead = column(run, next) - b;
-        const float *a = s->a + s->at[r] + first * lda, *p[5];
-#pragma GCC unroll 5
-        for (int g = 0; g < 5; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);
+        const float *a = s->a + s->at[r] + first * lda, *p[4];
+#pragma GCC unroll 4
+        for (int g = 0; g < 4; g++) p[g] = a + (3 * g < mr ? 3 * g * lda : 0);
         for (int64_t l = 0; l < run->k; l += STEP, b += NR * STEP) {
             const pairs *w = (const pairs *)b;
-            for (int line = 0; line < nv * WIDTH; line += 64) __builtin_prefetch((const char *)(b + ahead) + line);
+            for (int line = 0; line < nv * WIDENED_BYTES; line += 64) __builtin_prefetch((const char *)(b + ahead) + line);
             MULTIPLY(1, ODD);
             MULTIPLY(0, EVEN);
-#pragma GCC unroll 5
-            for (int g = 0; g < 5; g++) p[g] += STEP;
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; g++) p[g] += STEP;
         }
     }
     if (alpha != 1)
-#pragma GCC unroll 14
+#pragma GCC unroll 12
         for (int i = 0; i < mr; i++) c[i][0] *= alpha, c[i][1] *= alpha;
-#pragma GCC unroll 14
+#pragma GCC unroll 12
     for (int i = 0; i < mr; i++, out += ldo)
         for (int v = 0; v < nv; v++) {
             wide sum = c[i][v];
@@ -111,29 +106,16 @@ static inline __attribute__((always_inline)) void micro(const int mr, const int 
 #define NAMES(mr) { micro_##mr##_1, micro_##mr##_2 }
 MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6)
 #if defined(__AVX512F__)
-MICROS(7) MICROS(8) MICROS(9) MICROS(10) MICROS(11) MICROS(12) MICROS(13) MICROS(14)
+MICROS(7) MICROS(8) MICROS(9) MICROS(10) MICROS(11) MICROS(12)
 #endif
-static micro_fn *const micros[ROWS][2] = {
+static micro_fn *const micros[MR_WIDENED][2] = {
     NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6),
 #if defined(__AVX512F__)
-    NAMES(7), NAMES(8), NAMES(9), NAMES(10), NAMES(11), NAMES(12), NAMES(13), NAMES(14),
+    NAMES(7), NAMES(8), NAMES(9), NAMES(10), NAMES(11), NAMES(12),
 #endif
 };
 
-/* A vector's numbers rounded as f2b_f32_to_bf16 does. */
-static inline halves rounded(wide x)
-{
-    const pairs bits = (pairs)x, nan = (pairs)(x != x);
-    return __builtin_convertvector((((bits + 0x7FFFu + (bits >> 16 & 1u)) & ~nan) | ((bits | 0x400000u) & nan)) >> 16,
-                                   halves);
-}
-
-static inline wide widened(const elem *x)
-{
-    return (wide)(__builtin_convertvector(*(const halves *)x, pairs) << 16);
-}
-
-/* C [rows, COLUMNS] = beta * from + bias + sums, rounded; rows of C are contiguous. */
+/* C [rows, COLUMNS] = beta * from + bias + sums, rounded as f2b_f32_to_bf16 does; rows of C are contiguous. */
 static void write_rounded(const f2bi_block_out *o, const float *sums, int64_t rows)
 {
     for (int64_t i = 0; i < rows; i++)
@@ -141,16 +123,21 @@ static void write_rounded(const f2bi_block_out *o, const float *sums, int64_t ro
             const int64_t at = i * o->row + j;
             wide x = *(const wide *)(sums + i * COLUMNS + j);
             if (o->bias != NULL) x += *(const wide *)(o->bias + j);
-            if (o->beta != 0) x += o->beta * widened((const elem *)o->from + at);
-            *(halves *)((elem *)o->c + at) = rounded(x);
+            if (o->beta != 0) {
+                const halves old = *(const halves *)((const elem *)o->from + at);
+                x += o->beta * (wide)(__builtin_convertvector(old, pairs) << 16);
+            }
+            const pairs bits = (pairs)x, is_nan = (pairs)(x != x);
+            const pairs nearest = (bits + 0x7FFFu + (bits >> 16 & 1u)) & ~is_nan, quiet = (bits | 0x400000u) & is_nan;
+            *(halves *)((elem *)o->c + at) = __builtin_convertvector((nearest | quiet) >> 16, halves);
         }
 }
 
 /* m rows by n columns from j on, n <= COLUMNS; rows are spread evenly over groups. */
 static void columns(const stretch *s, int64_t m, int64_t j, int64_t n, int64_t next, f2bi_block_out o)
 {
-    float sums[ROWS * COLUMNS] __attribute__((aligned(64)));
-    const int64_t groups = (m + ROWS - 1) / ROWS;
+    float sums[MR_WIDENED * COLUMNS] __attribute__((aligned(64)));
+    const int64_t groups = (m + MR_WIDENED - 1) / MR_WIDENED;
     const bool in_place = !o.rounded && o.col == 1 && o.bias == NULL && n % LANES == 0;
     const intptr_t from = (intptr_t)o.from - (intptr_t)o.c;
     o = f2bi_block_at(o, 0, j);
@@ -203,7 +190,7 @@ void f2bi_gemm_widened_block(int64_t m, int64_t n, const f2bi_run *runs, int n_r
     do {
         cut(&s, runs, n_runs, &r, &l);
         F2B_CHECK(r == n_runs || !o.rounded);       /* sums that wait in C lose nothing */
-        const int64_t most = ROOM / s.lda / ROWS * ROWS;
+        const int64_t most = ROOM / s.lda / MR_WIDENED * MR_WIDENED;
         for (int64_t i = 0; i < m; i += most) {
             const int64_t rows = m - i < most ? m - i : most;
             widen(&s, i, rows);

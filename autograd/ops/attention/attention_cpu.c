@@ -5,9 +5,13 @@
 
 f2b_kernel KERNEL(f2bi_attention_forward);
 
-/* Query rows of a block: in registers as many as a kernel takes, so that few see fewer keys than the last. */
-enum { IN_TILES = 64, IN_REGISTERS = 14 };
-static inline int64_t block_rows(void) { return in_tiles() ? IN_TILES : IN_REGISTERS; }
+/* Query rows of a block: in registers the fewest whole groups of them, so that few see fewer keys than the last. */
+enum { IN_TILES = 64, IN_REGISTERS = 12 };
+static inline int64_t block_rows(void)
+{
+    const int64_t group = KERNEL(f2bi_gemm_group)();
+    return in_tiles() ? IN_TILES : (IN_REGISTERS + group - 1) / group * group;
+}
 
 typedef struct forward_out {
     T *o;
