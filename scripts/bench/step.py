@@ -3,12 +3,13 @@
 takes, and the floor. Prints Markdown for docs/benchmarks.md.
 
     scripts/bench/step.py [BUILD_DIR] [--precision f32|bf16]... [--rounds N] [--threads N] [--batch N]
-                          [--only-tuned] [--size NAME=N]... [--quick]
+                          [--also f32|bf16] [--only-tuned] [--size NAME=N]... [--quick]
 
 The peer (transformers' Llama, peft's LoRA) runs as it comes, and tuned: glibc told to keep freed memory,
 OpenMP threads told not to spin, OpenBLAS told to use the AVX-512 kernels where the processor has AVX-512
 (it does not know every one). All samples begin with the same 35 words, as LLaVA's do with the system's; ours
-computes their rows once a pass, and so runs a second time with samples that have no word in common.
+computes their rows once a pass, and so runs a second time with samples that have no word in common. With --also
+ours runs in a further precision: bf16 beside f32 on a processor whose PyTorch cannot use bf16.
 PEER_PYTHON in the environment names the python of another environment with torch, transformers and peft: a
 further peer, with eager attention and with PyTorch's own (sdpa). A size is one that both programs know
 (tests/bench/mini_step_program.c): --size r=128 --size dropout=5 is the LoRA of configs/."""
@@ -33,10 +34,16 @@ def check_blas():
                              "times too slowly to compare with: scripts/setup.sh installs OpenBLAS")
 
 
+def also(o):
+    return f"fwd2bot in {o.also}"
+
+
 def contenders(o, precision, sizes):
     """{name: (command, environment)}, ours first."""
     ours = [f"{o.build}/tests/mini_step", o.batch, precision, STEPS, *sizes]
     found = {"fwd2bot": (ours, {}), NOTHING_ALIKE: ([*ours, "system=0"], {})}
+    if o.also:
+        found[also(o)] = ([o.also if part == precision else part for part in ours], {})
     for python in pythons("torch", "transformers", "peft"):
         name = "PyTorch " + version(python, "torch")
         if name.startswith("PyTorch 1.") and run([python, "-c", IS_DEBIANS]):
@@ -63,7 +70,7 @@ def compare(o, precision, sizes, threads):
            "samples/s (median)", "processors' s", "resident GiB"],
           [[name, f"{min(s):.3g}", f"{median(s):.3g}", f"{o.batch / min(s):.2f}", f"{o.batch / median(s):.2f}",
             f"{busy[name]:.3g}", f"{resident[name] / 2**30:.2f}"] for name, s in steps.items()])
-    ours, alone, *peers = every
+    ours, alone, *peers = (name for name in every if not o.also or name != also(o))
     if not peers:
         print("\nNo peer: torch, transformers and peft are not installed (scripts/setup.sh brings them).")
         return None
@@ -75,6 +82,10 @@ def compare(o, precision, sizes, threads):
           f"({min(steps[fastest]) / min(steps[alone]):.2f}, {median(steps[typical]) / median(steps[alone]):.2f} with no "
           f"word in common), {busy[least] / busy[ours]:.2f} by the processors' seconds; {resident[ours] / resident[leanest]:.2f} of "
           f"the memory of the leanest ({leanest}).")
+    if o.also:
+        print(f"In {o.also}: {min(steps[fastest]) / min(steps[also(o)]):.2f} (best), "
+              f"{median(steps[typical]) / median(steps[also(o)]):.2f} (median) times as fast, "
+              f"{resident[also(o)] / resident[leanest]:.2f} of the memory.")
     return fastest, every[fastest]
 
 
@@ -105,6 +116,7 @@ def main():
     options = options_for(__doc__, rounds=5)
     options.add_argument("--precision", action="append", choices=["f32", "bf16"])
     options.add_argument("--batch", type=int)
+    options.add_argument("--also", choices=["f32", "bf16"])
     options.add_argument("--only-tuned", action="store_true")
     options.add_argument("--size", action="append", default=[], metavar="NAME=N")
     o = options.parse_args()
