@@ -25,6 +25,9 @@ for section in $sections; do
         fail "docs/benchmarks.md has no marks for $section"
 done
 grep -q 'PyTorch .* eager, tuned' "$work/page.md" || fail "no peer of the step"
+HF_HUB_OFFLINE=1 .venv/bin/python scripts/bench/step.py "$build" --quick --rounds 1 --threads 1 --precision f32 \
+    --also bf16 >"$work/out" 2>&1 || { cat "$work/out"; fail "the step in a further precision"; }
+grep -q '^| fwd2bot in bf16 ' "$work/out" && grep -q '^In bf16: [0-9.]* (best)' "$work/out" || fail "no bf16 beside f32"
 grep -q 'all give the same ids' "$work/page.md" || fail "the tokenizers' ids were not compared"
 
 # A section is replaced; what stands around it stays.
