@@ -295,10 +295,34 @@ static void blocks_of_bf16(void)
     free(a), free(b), free(packed), free(want), free(got);
 }
 
+/* As long as the keys of a long sequence. */
+static void long_block_of_bf16(void)
+{
+    enum { M = 15, N = 20, K = 11003, LDA = 11004 };
+    f2b_bf16 *a = draw_rough(F2B_BF16, M * LDA, 1), *b = draw_rough(F2B_BF16, K * N, 2);
+    f2b_bf16 *packed = calloc((size_t)f2bi_gemm_packed_elements_bf16(K, N), sizeof *packed);
+    float c[M * N];
+    for (int m = 0; m < M; m++) a[m * LDA + K] = 0;
+    for (int i = 0; i < M * N; i++) c[i] = 8;
+    const f2b_gemm_term t = { .b = b, .b_type = F2B_BF16, .b_row = N, .b_col = 1, .k = K };
+    f2bi_gemm_pack_bf16(packed, &t, 0, N);
+    f2bi_gemm_block_bf16(M, N, K, 0.5f, a, LDA, packed, K, 0.25f, c, N);
+    f2bi_gemm_done_bf16();
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) {
+            double want = 2;
+            for (int k = 0; k < K; k++)
+                want += 0.5 * f2b_bf16_to_f32(a[m * LDA + k]) * f2b_bf16_to_f32(b[k * N + n]);
+            assert_true(fabs(c[m * N + n] - want) < 1e-3);
+        }
+    free(a), free(b), free(packed);
+}
+
 static void blocks_alone(void **state)
 {
     (void)state;
     each_family(blocks_of_bf16);
+    each_family(long_block_of_bf16);
 }
 
 /* Infinities and NaN come through; what is too small for a normal f32 may count as nothing. */

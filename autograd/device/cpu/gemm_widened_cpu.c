@@ -189,7 +189,7 @@ void f2bi_gemm_widened_block(int64_t m, int64_t n, const f2bi_run *runs, int n_r
     int64_t l = 0;
     do {
         cut(&s, runs, n_runs, &r, &l);
-        F2B_CHECK(r == n_runs || !o.rounded);       /* sums that wait in C lose nothing */
+        F2B_CHECK(r == n_runs || !o.rounded);       /* sums wait in C, which must not round them */
         const int64_t most = ROOM / s.lda / MR_WIDENED * MR_WIDENED;
         for (int64_t i = 0; i < m; i += most) {
             const int64_t rows = m - i < most ? m - i : most;
